@@ -1,0 +1,264 @@
+//! Where slabs come from when the current one is full: the thread's others, unowned ones, fresh pages.
+
+use std::sync::atomic::Ordering;
+
+use super::class::{GEOMETRY, Geometry};
+use super::page::PageState;
+use super::slab::{ClassCache, local_bits, remote_bits};
+use crate::error::{Error, Result};
+use crate::mem::intent::Field;
+use crate::mem::layout::{CLASS_HINTS, FIRST_HEAP_PAGE, PAGE, header};
+use crate::mem::segment::Segment;
+use crate::mem::slots::Me;
+use crate::mem::word::Word;
+
+/// Slabs of one class that a thread keeps for itself; what is beyond goes to whoever needs it.
+const MAX_OWNED: usize = 64;
+/// Page words looked at for an unowned slab before a fresh page is taken.
+const SCAN: u64 = 256;
+
+impl Me<'_> {
+    #[cold]
+    #[inline(never)]
+    pub(super) fn alloc_small_slowly(&self, class: usize, field: Field) -> Result<u64> {
+        let g = &GEOMETRY[class];
+        loop {
+            let page = self.find_slab(class)?;
+            let mut word = 0;
+            if let Some(off) = self.take_block(page, &mut word, g, field)? {
+                self.make_current(class, page, word);
+                return Ok(off);
+            }
+            // Found with a free block, but a live intent still names every one of them: look further.
+            self.make_current(class, page, g.words);
+        }
+    }
+
+    /// A slab of `class`, owned by this thread, that probably has a free block.
+    fn find_slab(&self, class: usize) -> Result<u64> {
+        let g = &GEOMETRY[class];
+        if let Some(page) = self.own_slab_with_room(class, g)? {
+            return Ok(page);
+        }
+        let hint = self.segment.partial_hint(class);
+        let hinted = hint.load(Ordering::Relaxed);
+        if hinted != 0 {
+            hint.store(0, Ordering::Relaxed);
+            if self.adopt(hinted, class)? {
+                if self.segment.collect(hinted, g)? {
+                    return Ok(hinted);
+                }
+                self.disown(hinted, class)?;
+            }
+        }
+        if let Some(page) = self.adopt_by_scan(class, g)? {
+            return Ok(page);
+        }
+        self.new_slab(class, g)
+    }
+
+    fn own_slab_with_room(&self, class: usize, g: &Geometry) -> Result<Option<u64>> {
+        let mut cache = self.cache().borrow_mut();
+        let ClassCache { page, others, next, .. } = &mut cache.classes[class];
+        if *page != 0 && self.segment.collect(*page, g)? {
+            return Ok(Some(*page));
+        }
+        for _ in 0..others.len() {
+            *next = (*next + 1) % others.len();
+            if self.segment.collect(others[*next], g)? {
+                return Ok(Some(others[*next]));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Makes `page` the slab that blocks of `class` are taken from; gives the oldest away when there are too many.
+    fn make_current(&self, class: usize, page: u64, word: u32) {
+        let surplus = {
+            let entry = &mut self.cache().borrow_mut().classes[class];
+            entry.others.retain(|other| *other != page);
+            let before = std::mem::replace(&mut entry.page, page);
+            entry.word = word;
+            if before != 0 && before != page {
+                entry.others.push(before);
+            }
+            (entry.others.len() > MAX_OWNED).then(|| entry.others.remove(0))
+        };
+        if let Some(page) = surplus {
+            let _ = self.disown(page, class);
+        }
+    }
+
+    fn adopt_by_scan(&self, class: usize, g: &Geometry) -> Result<Option<u64>> {
+        let pages = self.segment.pages();
+        let start = self.cache().borrow().cursor;
+        for step in 0..SCAN.min(pages) {
+            let page = (start + step) % pages;
+            let state = PageState::unpack(self.segment.page_word(page)?.load(Ordering::Relaxed));
+            if state != (PageState::Slab { class, owner: 0 }) || !self.adopt(page, class)? {
+                continue;
+            }
+            if self.segment.collect(page, g)? {
+                self.cache().borrow_mut().cursor = page + 1;
+                return Ok(Some(page));
+            }
+            self.disown(page, class)?;
+        }
+        self.cache().borrow_mut().cursor = (start + SCAN) % pages;
+        Ok(None)
+    }
+
+    /// Becomes the owner of an unowned slab.
+    fn adopt(&self, page: u64, class: usize) -> Result<bool> {
+        let word = self.segment.page_word(page)?;
+        let unowned = PageState::Slab { class, owner: 0 }.pack();
+        let owned = PageState::Slab { class, owner: self.owner() }.pack();
+        if word.load(Ordering::Relaxed) != unowned || word.cas(unowned, owned, Ordering::AcqRel).is_err() {
+            return Ok(false);
+        }
+        // A former owner may have died in the middle of collecting: bits taken out of `local` and not of `remote`.
+        let g = &GEOMETRY[class];
+        let local = local_bits(self.segment, page, g)?;
+        for (local, remote) in local.iter().zip(remote_bits(self.segment, page, g)?) {
+            let local = local.load(Ordering::Relaxed);
+            if remote.load(Ordering::Relaxed) & !local != 0 {
+                remote.fetch_and(local, Ordering::AcqRel);
+            }
+        }
+        Ok(true)
+    }
+
+    fn disown(&self, page: u64, class: usize) -> Result<()> {
+        let owned = PageState::Slab { class, owner: self.owner() }.pack();
+        let unowned = PageState::Slab { class, owner: 0 }.pack();
+        let _ = self.segment.page_word(page)?.cas(owned, unowned, Ordering::AcqRel);
+        Ok(())
+    }
+
+    fn new_slab(&self, class: usize, g: &Geometry) -> Result<u64> {
+        let page = self.reserve_run(1)?;
+        for word in self.segment.words(page * PAGE, 2 * g.words as usize)? {
+            word.store(0, Ordering::Relaxed);
+        }
+        let slab = PageState::Slab { class, owner: self.owner() };
+        self.segment.page_word(page)?.store(slab.pack(), Ordering::Release);
+        self.intent.set(Field::Run, 0);
+        Ok(page)
+    }
+
+    /// Turns slabs without a block back into free pages: unowned ones, and this thread's spare ones.
+    pub(super) fn retire_empty_slabs(&self) -> Result<bool> {
+        let mut retired = false;
+        for page in FIRST_HEAP_PAGE..self.segment.pages() {
+            let state = PageState::unpack(self.segment.page_word(page)?.load(Ordering::Relaxed));
+            let PageState::Slab { class, owner } = state else { continue };
+            let mine = owner == self.owner();
+            if mine {
+                if self.cache().borrow().classes[class].page == page {
+                    continue;
+                }
+            } else if owner != 0 || !self.adopt(page, class)? {
+                continue;
+            }
+            let g = &GEOMETRY[class];
+            self.segment.collect(page, g)?;
+            if self.segment.is_empty_slab(page, g)? {
+                self.cache().borrow_mut().classes[class].others.retain(|other| *other != page);
+                let owned = PageState::Slab { class, owner: self.owner() }.pack();
+                retired |= self.segment.page_word(page)?.cas(owned, 0, Ordering::AcqRel).is_ok();
+                self.segment.note_free_page(page);
+            } else if !mine {
+                self.disown(page, class)?;
+            }
+        }
+        Ok(retired)
+    }
+}
+
+impl Segment {
+    /// Takes the remotely freed blocks of a slab back that no intent names; whether it has a free block now.
+    ///
+    /// The caller owns the slab.
+    fn collect(&self, page: u64, g: &Geometry) -> Result<bool> {
+        let local = local_bits(self, page, g)?;
+        let remote = remote_bits(self, page, g)?;
+        let mut freed = [0u64; 64];
+        let mut any = 0;
+        for (bits, word) in freed.iter_mut().zip(remote) {
+            // Acquire: with the bit, the intent of the freer that still names the block is visible.
+            *bits = word.load(Ordering::Acquire);
+            any |= *bits;
+        }
+        if any != 0 {
+            self.unmark_named(page, g, &mut freed)?;
+        }
+        let mut room = false;
+        for (i, ((bits, local), remote)) in freed.iter().zip(local).zip(remote).enumerate() {
+            let used = local.load(Ordering::Relaxed) & !bits;
+            room |= !used & g.mask(i as u32) != 0;
+            if *bits != 0 {
+                // `local` first: a kill between the two leaves a bit in `remote` alone, which an adopter drops.
+                local.store(used, Ordering::Release);
+                remote.fetch_and(!bits, Ordering::AcqRel);
+            }
+        }
+        Ok(room)
+    }
+
+    /// Clears the bits of blocks in `page` that any thread's intent names.
+    fn unmark_named(&self, page: u64, g: &Geometry, bits: &mut [u64; 64]) -> Result<()> {
+        for slot in 0..self.slots_used() {
+            let intent = self.intent_of(slot)?;
+            for field in [Field::Alloc, Field::Alloc2, Field::Free] {
+                let off = intent.get(field);
+                if off / PAGE == page
+                    && let Some(index) = g.index_of((off % PAGE) as u32)
+                {
+                    bits[index as usize / 64] &= !(1 << (index % 64));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn is_empty_slab(&self, page: u64, g: &Geometry) -> Result<bool> {
+        let words = self.words(page * PAGE, 2 * g.words as usize)?;
+        Ok(words.iter().all(|word| word.load(Ordering::Acquire) == 0))
+    }
+
+    /// The header's hint for `class`.
+    pub(super) fn partial_hint(&self, class: usize) -> &Word {
+        debug_assert!(class < CLASS_HINTS);
+        self.header(header!(partial) + class as u64 * 8)
+    }
+
+    /// Gives up every page of a thread: slabs to whoever adopts them, half-built pages to nobody.
+    pub fn release_slabs(&self, slot: u16) {
+        let owner = u64::from(slot) + 1;
+        for page in FIRST_HEAP_PAGE..self.pages() {
+            let Ok(word) = self.page_word(page) else { return };
+            let seen = word.load(Ordering::Relaxed);
+            let next = match PageState::unpack(seen) {
+                PageState::Slab { class, owner: o } if o == owner => PageState::Slab { class, owner: 0 },
+                PageState::Reserved { owner: o } if o == owner => PageState::Free,
+                _ => continue,
+            };
+            let _ = word.cas(seen, next.pack(), Ordering::AcqRel);
+        }
+    }
+
+    /// The blocks that are allocated in the slab at `page`, as bitmap words.
+    pub(super) fn allocated_bits(&self, page: u64, class: usize) -> Result<Vec<u64>> {
+        let g = &GEOMETRY[class];
+        let local = local_bits(self, page, g)?;
+        let mut out = Vec::with_capacity(local.len());
+        for (i, (local, remote)) in local.iter().zip(remote_bits(self, page, g)?).enumerate() {
+            let (local, remote) = (local.load(Ordering::Acquire), remote.load(Ordering::Acquire));
+            if (local | remote) & !g.mask(i as u32) != 0 {
+                return Err(Error::corrupted("a slab has a bit beyond its blocks"));
+            }
+            out.push(local & !remote);
+        }
+        Ok(out)
+    }
+}

@@ -1,0 +1,405 @@
+//! The processes of a segment: joining, leaving, and proof of death.
+//!
+//! # Thread safety and protocol
+//!
+//! A process takes a byte lock (its *life lock*) on the segment file, through an open file description of its own,
+//! and then fills the record of the same index. The kernel drops the lock after the last thread of the process has
+//! left user mode, so a free byte under a living record is evidence of death, in any pid namespace.
+//!
+//! Record state, one word: `state:8 | incarnation:24 | by:8 | by_incarnation:24`.
+//!
+//! ```text
+//! FREE(i) --join--> ALIVE(i+1) --begin_recovery--> RECOVERING(i+1, by) --finish--> FREE(i+1)
+//!                     |  surrender                     | hand back, three times
+//!                     v                                v
+//!                SURRENDERED(i+1)               SURRENDERED(i+1) / POISONED(i+1)
+//! ```
+//!
+//! # Invariants
+//!
+//! 1. A record is written only under its byte lock and only while FREE, so a kill while joining leaves a FREE record.
+//! 2. Whoever is RECOVERING a record is the only one who touches what the dead process had under way; the claim is
+//!    taken over when the recoverer is dead itself.
+//! 3. What cannot be known counts as alive.
+
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64 as LocalU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::layout::{PROCESSES, ProcessRecord, header, process_record};
+use super::segment::Segment;
+use super::word::{Space, Word};
+use crate::error::{Error, ErrorKind, Result};
+use crate::os::{self, Evidence, Identity, LifeLock};
+
+const FREE: u64 = 0;
+const ALIVE: u64 = 1;
+const RECOVERING: u64 = 2;
+const SURRENDERED: u64 = 3;
+const POISONED: u64 = 4;
+
+/// How often joining looks again while somebody probes for abandonment, a millisecond each.
+const JOIN_TRIES: u32 = 1000;
+
+/// Failed recoveries after which a record is left alone.
+const MAX_FAILURES: u64 = 3;
+
+/// Index of a process record and its incarnation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProcessId {
+    /// Index of the record.
+    pub index: u32,
+    /// How often the record has been used.
+    pub incarnation: u32,
+}
+
+fn pack(state: u64, incarnation: u32, by: ProcessId) -> u64 {
+    state << 56
+        | u64::from(incarnation & 0xff_ffff) << 32
+        | u64::from(by.index & 0xff) << 24
+        | u64::from(by.incarnation & 0xff_ffff)
+}
+
+const NOBODY: ProcessId = ProcessId { index: 0, incarnation: 0 };
+
+fn state_of(word: u64) -> u64 {
+    word >> 56
+}
+
+fn incarnation_of(word: u64) -> u32 {
+    (word >> 32) as u32 & 0xff_ffff
+}
+
+fn recoverer_of(word: u64) -> ProcessId {
+    ProcessId { index: (word >> 24) as u32 & 0xff, incarnation: word as u32 & 0xff_ffff }
+}
+
+/// This process's place in a segment. Process-local; a forked child is no member until it joins for itself.
+pub struct Membership {
+    life: Mutex<Arc<LifeLock>>,
+    /// The fork generation in which this process joined.
+    generation: LocalU64,
+    /// `index << 32 | incarnation`.
+    me: LocalU64,
+}
+
+impl Membership {
+    /// A membership that has not joined yet.
+    pub fn outside(life: LifeLock) -> Membership {
+        Membership { life: Mutex::new(Arc::new(life)), generation: LocalU64::new(0), me: LocalU64::new(0) }
+    }
+
+    /// Whether this very process (and not the one that forked it) has joined.
+    #[inline(always)]
+    pub fn is_current(&self) -> bool {
+        self.generation.load(Ordering::Acquire) == os::generation() // local
+    }
+
+    /// The record of this process.
+    #[inline(always)]
+    pub fn me(&self) -> ProcessId {
+        let me = self.me.load(Ordering::Relaxed); // local
+        ProcessId { index: (me >> 32) as u32, incarnation: me as u32 }
+    }
+
+    pub(super) fn life(&self) -> Arc<LifeLock> {
+        self.life.lock().clone()
+    }
+}
+
+/// What is known of a process record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Liveness {
+    /// Nobody uses the record.
+    Free,
+    /// The process lives, or nothing proves otherwise.
+    Alive,
+    /// The process is gone and what it left waits for recovery.
+    Dead,
+    /// The process is gone and recovery gave up on it.
+    Poisoned,
+}
+
+fn record(space: &Space, index: u32) -> Result<&[Word]> {
+    if u64::from(index) >= PROCESSES {
+        return Err(Error::corrupted("a process index is out of range"));
+    }
+    space.words(process_record(index), size_of::<ProcessRecord>() / 8)
+}
+
+/// Field of a process record.
+macro_rules! field {
+    ($words:expr, $field:ident) => {
+        $words[std::mem::offset_of!(ProcessRecord, $field) / 8]
+    };
+}
+
+/// Joins the segment as a new process.
+///
+/// # Crash
+/// Before the record says ALIVE nothing has happened; after it the process is a member that others recover.
+///
+/// # Errors
+/// `TooMany` when all records are in use. The last record is taken only when the others are, so that a process
+/// that comes when the table is full of the dead gets in and can recover them.
+pub(super) fn join(space: &Space, membership: &Membership, fd: u32) -> Result<()> {
+    let life = membership.life();
+    for _ in 0..JOIN_TRIES {
+        let mut probed = false;
+        for index in 0..PROCESSES as u32 {
+            match try_join(space, membership, &life, index, fd)? {
+                Joining::Joined => return Ok(()),
+                Joining::Probed => probed = true,
+                Joining::Taken => {}
+            }
+        }
+        if !probed {
+            break;
+        }
+        // Somebody holds every byte for a moment to find out whether the segment is abandoned.
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Err(Error::new(ErrorKind::TooMany, "processes in the segment"))
+}
+
+enum Joining {
+    Joined,
+    /// The record is free and its byte is not.
+    Probed,
+    Taken,
+}
+
+fn try_join(space: &Space, membership: &Membership, life: &LifeLock, index: u32, fd: u32) -> Result<Joining> {
+    let words = record(space, index)?;
+    let state = &field!(words, state);
+    if state_of(state.load(Ordering::Acquire)) != FREE {
+        return Ok(Joining::Taken);
+    }
+    if !life.try_lock(index).map_err(life_error)? {
+        return Ok(Joining::Probed);
+    }
+    let seen = state.load(Ordering::Acquire);
+    if state_of(seen) != FREE {
+        life.unlock(index).map_err(life_error)?;
+        return Ok(Joining::Taken);
+    }
+    let generation = os::generation();
+    let identity = os::me();
+    let incarnation = (incarnation_of(seen) + 1) & 0xff_ffff;
+    field!(words, pid).store(u64::from(identity.pid), Ordering::Relaxed);
+    field!(words, start_time).store(identity.start_time, Ordering::Relaxed);
+    field!(words, pid_ns).store(identity.pid_ns, Ordering::Relaxed);
+    field!(words, time_ns).store(identity.time_ns, Ordering::Relaxed);
+    let boot = std::mem::offset_of!(ProcessRecord, boot) / 8;
+    words[boot].store(identity.boot[0], Ordering::Relaxed);
+    words[boot + 1].store(identity.boot[1], Ordering::Relaxed);
+    field!(words, fd).store(u64::from(fd), Ordering::Relaxed);
+    field!(words, failures).store(0, Ordering::Relaxed);
+    space.word(header!(processes_used))?.fetch_max(u64::from(index) + 1, Ordering::AcqRel);
+    state.store(pack(ALIVE, incarnation, NOBODY), Ordering::Release);
+    membership.me.store(u64::from(index) << 32 | u64::from(incarnation), Ordering::Relaxed); // local
+    membership.generation.store(generation, Ordering::Release); // local
+    Ok(Joining::Joined)
+}
+
+fn life_error(e: std::io::Error) -> Error {
+    Error::from_io(e, "life lock of the segment")
+}
+
+impl Segment {
+    /// Joins again, as a child of the process that had joined. The parent's life lock is let go of first.
+    ///
+    /// # Errors
+    /// As [`join`]; `Reentrant` if another thread was joining at the moment of the fork.
+    #[cold]
+    pub fn rejoin(&self) -> Result<()> {
+        let Some(mut life) = self.membership.life.try_lock_for(Duration::from_secs(1)) else {
+            return Err(Error::new(ErrorKind::Reentrant, "the process forked while another thread joined a segment"));
+        };
+        life.close_in_child();
+        *life = Arc::new(LifeLock::open(&self.file).map_err(life_error)?);
+        drop(life);
+        join(&self.space, &self.membership, self.file.as_raw_fd() as u32)
+    }
+
+    /// Whether this process is still regarded as alive by the others.
+    ///
+    /// # Errors
+    /// `Evicted` if not; `Corrupted` through a poisoned mapping.
+    #[inline]
+    pub fn still_member(&self) -> Result<()> {
+        let me = self.membership.me();
+        let state = &field!(record(&self.space, me.index)?, state);
+        if state.load(Ordering::Relaxed) == pack(ALIVE, me.incarnation, NOBODY) && !self.poisoned() {
+            return Ok(());
+        }
+        Err(self.lost())
+    }
+
+    #[cold]
+    fn lost(&self) -> Error {
+        if self.poisoned() {
+            self.surrender();
+        }
+        Error::new(ErrorKind::Evicted, "this process's membership in the segment")
+    }
+
+    /// Gives up membership without cleaning up: from now on this process counts as dead here, and its operations
+    /// fail with `Evicted`. Used when the mapping has lost its storage, and by tests as a death.
+    #[cold]
+    pub fn surrender(&self) {
+        let me = self.membership.me();
+        if let Ok(words) = record(&self.space, me.index) {
+            let alive = pack(ALIVE, me.incarnation, NOBODY);
+            let _ = field!(words, state).cas(alive, pack(SURRENDERED, me.incarnation, NOBODY), Ordering::AcqRel);
+        }
+        self.membership.life().close_in_child();
+    }
+
+    /// What is known of process `index`.
+    ///
+    /// # Errors
+    /// `Corrupted` for an index or a state that does not exist.
+    pub fn liveness(&self, index: u32) -> Result<Liveness> {
+        let words = record(&self.space, index)?;
+        let word = field!(words, state).load(Ordering::Acquire);
+        Ok(match state_of(word) {
+            FREE => Liveness::Free,
+            SURRENDERED | RECOVERING => Liveness::Dead,
+            POISONED => Liveness::Poisoned,
+            ALIVE if self.membership.me() == (ProcessId { index, incarnation: incarnation_of(word) }) => {
+                Liveness::Alive
+            }
+            ALIVE if self.is_dead(index, words)? && field!(words, state).load(Ordering::Acquire) == word => {
+                Liveness::Dead
+            }
+            ALIVE => Liveness::Alive,
+            _ => return Err(Error::corrupted("a process record's state")),
+        })
+    }
+
+    fn is_dead(&self, index: u32, words: &[Word]) -> Result<bool> {
+        let at = |word: &Word| word.load(Ordering::Relaxed);
+        let boot = std::mem::offset_of!(ProcessRecord, boot) / 8;
+        let theirs = Identity {
+            pid: at(&field!(words, pid)) as u32,
+            start_time: at(&field!(words, start_time)),
+            pid_ns: at(&field!(words, pid_ns)),
+            time_ns: at(&field!(words, time_ns)),
+            boot: [at(&words[boot]), at(&words[boot + 1])],
+        };
+        let ours = os::me();
+        if theirs.boot != ours.boot {
+            return Ok(true);
+        }
+        let locked = self.membership.life().is_locked(index).map_err(life_error)?;
+        if theirs.pid_ns != ours.pid_ns {
+            return Ok(!locked);
+        }
+        // Start times are comparable only within one time namespace.
+        let start = if theirs.time_ns == ours.time_ns { theirs.start_time } else { 0 };
+        Ok(match os::process_evidence(theirs.pid, start) {
+            Evidence::Dead => true,
+            Evidence::Unknown => false,
+            Evidence::Alive if locked => false,
+            // The process exists and its byte is free: after an execve it has lost the mapping as well.
+            Evidence::Alive => os::maps_file(theirs.pid, self.file_id) == Some(false),
+        })
+    }
+
+    /// Every process record in use, with what is known of it.
+    pub fn processes(&self) -> impl Iterator<Item = (u32, Result<Liveness>)> {
+        let used = self.header(header!(processes_used)).load(Ordering::Acquire).min(PROCESSES) as u32;
+        (0..used).map(|index| (index, self.liveness(index))).filter(|(_, l)| !matches!(l, Ok(Liveness::Free)))
+    }
+
+    /// Process id, in its own namespace, of record `index`.
+    pub fn pid_of(&self, index: u32) -> Result<u32> {
+        Ok(field!(record(&self.space, index)?, pid).load(Ordering::Relaxed) as u32)
+    }
+
+    /// Claims the right to recover dead process `index`. `None` if somebody alive is at it or nothing is left to do.
+    ///
+    /// # Crash
+    /// A claim whose holder dies is taken over by the next caller.
+    pub fn begin_recovery(&self, index: u32) -> Result<Option<RecoveryClaim<'_>>> {
+        if self.liveness(index)? != Liveness::Dead {
+            return Ok(None);
+        }
+        let words = record(&self.space, index)?;
+        let state = &field!(words, state);
+        let seen = state.load(Ordering::Acquire);
+        let incarnation = incarnation_of(seen);
+        let me = self.membership.me();
+        match state_of(seen) {
+            ALIVE | SURRENDERED => {}
+            RECOVERING => {
+                let by = recoverer_of(seen);
+                let same = by != me && {
+                    let theirs = field!(record(&self.space, by.index)?, state).load(Ordering::Acquire);
+                    incarnation_of(theirs) == by.incarnation && state_of(theirs) == ALIVE
+                };
+                if by == me || (same && self.liveness(by.index)? == Liveness::Alive) {
+                    return Ok(None);
+                }
+            }
+            _ => return Ok(None),
+        }
+        let claim = pack(RECOVERING, incarnation, me);
+        Ok(state.cas(seen, claim, Ordering::AcqRel).is_ok().then_some(RecoveryClaim {
+            segment: self,
+            index,
+            incarnation,
+            claim,
+            done: false,
+        }))
+    }
+}
+
+/// The right to recover one dead process. Dropped unfinished, it is handed back.
+#[must_use = "a claim that is dropped counts as a failed recovery"]
+pub struct RecoveryClaim<'a> {
+    segment: &'a Segment,
+    /// The dead process's record.
+    pub index: u32,
+    incarnation: u32,
+    claim: u64,
+    done: bool,
+}
+
+impl RecoveryClaim<'_> {
+    /// Frees the record: everything that the process left has been put right.
+    pub fn finish(mut self) -> Result<()> {
+        self.done = true;
+        self.segment.header(header!(deaths)).fetch_add(1, Ordering::AcqRel);
+        let state = &field!(record(&self.segment.space, self.index)?, state);
+        let _ = state.cas(self.claim, pack(FREE, self.incarnation, NOBODY), Ordering::AcqRel);
+        Ok(())
+    }
+}
+
+impl Drop for RecoveryClaim<'_> {
+    fn drop(&mut self) {
+        if self.done {
+            return;
+        }
+        let Ok(words) = record(&self.segment.space, self.index) else { return };
+        let failures = field!(words, failures).fetch_add(1, Ordering::AcqRel) + 1;
+        let next = if failures >= MAX_FAILURES { POISONED } else { SURRENDERED };
+        let _ = field!(words, state).cas(self.claim, pack(next, self.incarnation, NOBODY), Ordering::AcqRel);
+    }
+}
+
+/// Leaves the segment in good order: the record first, the life lock after it.
+pub(super) fn leave(segment: &Segment) {
+    let me = segment.membership.me();
+    if let Ok(words) = record(&segment.space, me.index) {
+        let alive = pack(ALIVE, me.incarnation, NOBODY);
+        let _ = field!(words, state).cas(alive, pack(FREE, me.incarnation, NOBODY), Ordering::AcqRel);
+    }
+    segment.membership.generation.store(0, Ordering::Release); // local
+    let _ = segment.membership.life().unlock(me.index);
+}

@@ -1,0 +1,288 @@
+//! Thread slots: the right of a thread to change a segment, and its intent record.
+//!
+//! A thread takes a slot at its first change of a segment and keeps it until it exits. Words that name an owner
+//! (latches, claims, page words) hold `slot + 1`, never a thread id: a thread id means something in one pid
+//! namespace only and is used again soon.
+//!
+//! Slot state, one word: `generation:32 | unused:16 | process:8 | unused:7 | used:1`.
+//!
+//! # Invariants
+//!
+//! 1. A slot is taken by one CAS and freed by one store; between them it belongs to one thread of one process.
+//! 2. The generation rises with each use, so a word that names slot and generation names one thread for ever.
+//! 3. A thread runs at most one operation at a time in a segment: a signal handler that interrupts one gets
+//!    `Reentrant`.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Weak;
+use std::sync::atomic::Ordering;
+
+use super::heap::ThreadCache;
+use super::intent::Intent;
+use super::layout::{SLOTS, SlotRecord, header, slot_record};
+use super::segment::Segment;
+use super::word::Word;
+use super::{Liveness, Step, Stop};
+use crate::error::{Error, ErrorKind, Result};
+use crate::os;
+
+const USED: u64 = 1;
+
+/// A slot and the generation of its use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotId {
+    /// Index of the slot.
+    pub index: u16,
+    /// How often it has been taken.
+    pub generation: u32,
+}
+
+fn state_offset(index: u16) -> u64 {
+    slot_record(index) + std::mem::offset_of!(SlotRecord, state) as u64
+}
+
+fn taken(generation: u32, process: u32) -> u64 {
+    u64::from(generation) << 32 | u64::from(process & 0xff) << 8 | USED
+}
+
+/// What the state word of a slot says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotState {
+    /// Whether a thread owns it.
+    pub used: bool,
+    /// The process record of that thread.
+    pub process: u32,
+    /// The generation of this use, or of the last.
+    pub generation: u32,
+}
+
+/// A thread's place in one segment, process-local.
+struct Thread {
+    segment_uid: u64,
+    segment: Weak<Segment>,
+    fork_generation: u64,
+    slot: SlotId,
+    busy: Cell<bool>,
+    cache: RefCell<ThreadCache>,
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        // In a forked child the slot is the parent's; in a segment that is gone there is nothing to give back.
+        if self.fork_generation != os::generation() {
+            return;
+        }
+        if let Some(segment) = self.segment.upgrade()
+            && segment.membership().is_current()
+            && segment.still_member().is_ok()
+        {
+            segment.free_slot(self.slot.index);
+        }
+    }
+}
+
+thread_local! {
+    static THREADS: RefCell<Vec<Rc<Thread>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The calling thread, inside an operation on a segment.
+pub struct Me<'a> {
+    /// The segment.
+    pub segment: &'a Segment,
+    /// The thread's intent record.
+    pub intent: Intent<'a>,
+    thread: Rc<Thread>,
+}
+
+impl Me<'_> {
+    /// The thread's slot.
+    #[inline(always)]
+    pub fn slot(&self) -> SlotId {
+        self.thread.slot
+    }
+
+    /// How owner fields name this thread: `slot + 1`.
+    #[inline(always)]
+    pub fn owner(&self) -> u64 {
+        u64::from(self.thread.slot.index) + 1
+    }
+
+    /// The thread's private view of the slabs it owns.
+    #[inline(always)]
+    pub(super) fn cache(&self) -> &RefCell<ThreadCache> {
+        &self.thread.cache
+    }
+}
+
+impl Drop for Me<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.thread.busy.set(false);
+    }
+}
+
+impl Segment {
+    /// Begins an operation of the calling thread.
+    ///
+    /// # Errors
+    /// `Evicted` when this process was judged dead; `Reentrant` inside another operation of this thread; `TooMany`
+    /// when all slots are taken by the living. `Stop::Dead` when a dead process must be recovered to go on.
+    #[inline]
+    pub fn enter(&self) -> Step<Me<'_>> {
+        let generation = os::generation();
+        let found = THREADS.try_with(|threads| {
+            let threads = threads.try_borrow().ok()?;
+            let thread = threads.first()?;
+            (thread.segment_uid == self.uid && thread.fork_generation == generation).then(|| Rc::clone(thread))
+        });
+        let thread = match found {
+            Ok(Some(thread)) => thread,
+            _ => self.enter_slowly(generation)?,
+        };
+        self.still_member()?;
+        if thread.busy.replace(true) {
+            return Err(reentrant());
+        }
+        let intent = Intent::over(self.words(slot_record(thread.slot.index), 8)?);
+        Ok(Me { segment: self, intent, thread })
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn enter_slowly(&self, generation: u64) -> Step<Rc<Thread>> {
+        if !self.membership().is_current() {
+            self.rejoin()?;
+        }
+        let kept = THREADS.try_with(|threads| {
+            let mut threads = threads.try_borrow_mut().ok()?;
+            threads.retain(|t| t.fork_generation == generation && t.segment.strong_count() > 0);
+            let at = threads.iter().position(|t| t.segment_uid == self.uid)?;
+            threads.swap(0, at);
+            Some(Rc::clone(&threads[0]))
+        });
+        if let Ok(Some(thread)) = kept {
+            return Ok(thread);
+        }
+        let thread = Rc::new(Thread {
+            segment_uid: self.uid,
+            segment: self.myself.clone(),
+            fork_generation: generation,
+            slot: self.claim_slot()?,
+            busy: Cell::new(false),
+            cache: RefCell::default(),
+        });
+        // After the thread's destructors have run the slot serves this one operation and is given back with it.
+        let _ = THREADS.try_with(|threads| {
+            if let Ok(mut threads) = threads.try_borrow_mut() {
+                threads.insert(0, Rc::clone(&thread));
+            }
+        });
+        Ok(thread)
+    }
+
+    /// The state word of slot `index`.
+    fn slot_word(&self, index: u16) -> Result<&Word> {
+        if u64::from(index) >= SLOTS {
+            return Err(Error::corrupted("a thread slot is out of range"));
+        }
+        self.word(state_offset(index))
+    }
+
+    /// What slot `index` is used for.
+    ///
+    /// # Errors
+    /// `Corrupted` for an index that does not exist.
+    pub fn slot_state(&self, index: u16) -> Result<SlotState> {
+        let word = self.slot_word(index)?.load(Ordering::Acquire);
+        Ok(SlotState { used: word & USED != 0, process: (word >> 8) as u32 & 0xff, generation: (word >> 32) as u32 })
+    }
+
+    /// The intent record of slot `index`.
+    pub fn intent_of(&self, index: u16) -> Result<Intent<'_>> {
+        if u64::from(index) >= SLOTS {
+            return Err(Error::corrupted("a thread slot is out of range"));
+        }
+        Ok(Intent::over(self.words(slot_record(index), 8)?))
+    }
+
+    /// One more than the highest slot ever used: the bound of every scan of intents.
+    pub fn slots_used(&self) -> u16 {
+        self.header(header!(slots_used)).load(Ordering::SeqCst).min(SLOTS) as u16
+    }
+
+    #[cold]
+    fn claim_slot(&self) -> Step<SlotId> {
+        if let Some(slot) = self.try_claim_slot()? {
+            return Ok(slot);
+        }
+        // Slots of threads of this process that exited without their destructors.
+        let me = self.membership().me().index;
+        for index in 0..self.slots_used() {
+            let state = self.slot_state(index)?;
+            let tid = self.word(slot_record(index) + std::mem::offset_of!(SlotRecord, tid) as u64)?;
+            let idle = self.intent_of(index)?.is_clear();
+            if state.used && state.process == me && idle && !os::thread_exists(tid.load(Ordering::Relaxed) as u32) {
+                self.free_slot(index);
+            }
+        }
+        if let Some(slot) = self.try_claim_slot()? {
+            return Ok(slot);
+        }
+        for (index, liveness) in self.processes() {
+            if liveness? == Liveness::Dead {
+                return Err(Stop::Dead(index));
+            }
+        }
+        Err(Error::new(ErrorKind::TooMany, "threads in the segment").into())
+    }
+
+    fn try_claim_slot(&self) -> Result<Option<SlotId>> {
+        let process = self.membership().me().index;
+        for index in 0..SLOTS as u16 {
+            let word = self.slot_word(index)?;
+            let seen = word.load(Ordering::Acquire);
+            if seen & USED != 0 {
+                continue;
+            }
+            // The high-water mark first: whoever scans intents must see every slot that can hold one.
+            self.header(header!(slots_used)).fetch_max(u64::from(index) + 1, Ordering::SeqCst);
+            let generation = ((seen >> 32) as u32).wrapping_add(1);
+            if word.cas(seen, taken(generation, process), Ordering::AcqRel).is_ok() {
+                let tid = std::mem::offset_of!(SlotRecord, tid) as u64;
+                self.word(slot_record(index) + tid)?.store(u64::from(os::tid()), Ordering::Relaxed);
+                return Ok(Some(SlotId { index, generation }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Gives slot `index` back: its slabs first, so that no page names a slot that somebody else may take.
+    ///
+    /// # Crash
+    /// Every step is idempotent; the slot stays used until the last.
+    pub fn free_slot(&self, index: u16) {
+        self.release_slabs(index);
+        if let Ok(word) = self.slot_word(index) {
+            let seen = word.load(Ordering::Relaxed);
+            word.store(seen >> 32 << 32, Ordering::Release);
+        }
+    }
+
+    /// Whether the thread that `slot` names is gone, and if so, whose recovery would prove it.
+    ///
+    /// `Ok(None)`: it may be alive. `Ok(Some(None))`: the slot has been given back or taken again. `Ok(Some(p))`:
+    /// its process `p` is dead and waits for recovery.
+    pub fn slot_is_gone(&self, slot: SlotId) -> Result<Option<Option<u32>>> {
+        let state = self.slot_state(slot.index)?;
+        if !state.used || state.generation != slot.generation {
+            return Ok(Some(None));
+        }
+        Ok((self.liveness(state.process)? == Liveness::Dead).then_some(Some(state.process)))
+    }
+}
+
+#[cold]
+fn reentrant() -> Stop {
+    Error::new(ErrorKind::Reentrant, "an operation on a segment inside another one of the same thread").into()
+}

@@ -1,0 +1,101 @@
+//! The numbered crash points: every store to shared memory passes here first.
+//!
+//! In a release build [`step`] is nothing. In a debug build (so in every test) a thread can be *armed*: its
+//! `k`-th shared store does not happen, and instead the thread dies there: by SIGKILL, which takes the process
+//! along, or by unwinding with every later store of that thread suppressed, which is what a dead thread looks
+//! like to the others. The source locations that were passed while armed are recorded, so that a suite can show
+//! that it has killed at every store there is.
+
+#[cfg(not(debug_assertions))]
+#[inline(always)]
+pub fn step() -> bool {
+    true
+}
+
+#[cfg(debug_assertions)]
+pub use armed::step;
+
+/// Control over the crash points, for tests.
+#[cfg(debug_assertions)]
+pub mod armed {
+    use std::cell::Cell;
+    use std::collections::BTreeSet;
+    use std::panic::Location;
+
+    use parking_lot::Mutex;
+
+    /// How an armed thread dies.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum Death {
+        /// Never: the steps are counted only.
+        Never,
+        /// By unwinding with [`Died`]; the thread's later stores have no effect.
+        Unwind,
+        /// By SIGKILL of the whole process.
+        Kill,
+    }
+
+    /// The payload of an unwinding death.
+    pub struct Died;
+
+    #[derive(Clone, Copy)]
+    struct State {
+        death: Death,
+        at: u64,
+        count: u64,
+        armed: bool,
+        dead: bool,
+    }
+
+    const OFF: State = State { death: Death::Never, at: 0, count: 0, armed: false, dead: false };
+
+    thread_local! {
+        static STATE: Cell<State> = const { Cell::new(OFF) };
+    }
+
+    static REACHED: Mutex<BTreeSet<(&'static str, u32)>> = Mutex::new(BTreeSet::new());
+
+    /// Arms this thread: its store number `at` (from 1) is the one that is not made.
+    pub fn arm(death: Death, at: u64) {
+        STATE.set(State { death, at, count: 0, armed: true, dead: false });
+    }
+
+    /// Disarms this thread and returns how many stores it made since [`arm`].
+    pub fn disarm() -> u64 {
+        STATE.replace(OFF).count
+    }
+
+    /// Every source line at which an armed thread has stored so far.
+    pub fn reached() -> Vec<(&'static str, u32)> {
+        REACHED.lock().iter().copied().collect()
+    }
+
+    /// Passes a crash point; `false` if this thread is dead and must not store.
+    #[inline]
+    #[track_caller]
+    pub fn step() -> bool {
+        match STATE.try_with(Cell::get) {
+            Ok(state) if state.armed => armed_step(state, Location::caller()),
+            _ => true,
+        }
+    }
+
+    #[cold]
+    fn armed_step(mut state: State, here: &'static Location<'static>) -> bool {
+        if state.dead {
+            return false;
+        }
+        REACHED.lock().insert((here.file(), here.line()));
+        state.count += 1;
+        let dies = state.death != Death::Never && state.count == state.at;
+        state.dead = dies;
+        STATE.set(state);
+        if dies {
+            match state.death {
+                Death::Kill => crate::os::kill_myself(),
+                _ => std::panic::resume_unwind(Box::new(Died)),
+            }
+        }
+        true
+    }
+}

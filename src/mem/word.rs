@@ -1,0 +1,298 @@
+//! The one door to shared memory: bounds-checked, 8-byte atomic words.
+//!
+//! # Invariants
+//!
+//! 1. A segment is only ever accessed as [`Word`]s, reached through [`Space::word`] and [`Space::words`]; nobody
+//!    holds a `&[u8]` or a `&T` into it. Whatever a hostile peer writes, every access is an aligned atomic access
+//!    inside the mapping, so it cannot be undefined behaviour.
+//! 2. Every store and read-modify-write passes [`step`](super::step::step), the crash points of the tests.
+//! 3. The same door stands on a mapping or on a heap vector; under `cfg(loom)` the words are loom's, which exist
+//!    only on the vector (their size differs from a real word's).
+
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64 as LocalU64, Ordering};
+use std::time::Duration;
+
+#[cfg(loom)]
+use loom::sync::atomic::AtomicU64;
+#[cfg(not(loom))]
+use std::sync::atomic::AtomicU64;
+
+use super::step::step;
+use crate::error::{Error, Result};
+use crate::os::{self, Mapping};
+
+/// Bytes of a word.
+pub const WORD: u64 = 8;
+
+/// An 8-byte atomic in shared memory.
+#[repr(transparent)]
+pub struct Word(AtomicU64);
+
+impl Word {
+    /// Loads the word.
+    #[inline(always)]
+    pub fn load(&self, order: Ordering) -> u64 {
+        self.0.load(order)
+    }
+
+    /// Stores `value`.
+    #[inline(always)]
+    #[cfg_attr(debug_assertions, track_caller)]
+    pub fn store(&self, value: u64, order: Ordering) {
+        if step() {
+            self.0.store(value, order);
+        }
+    }
+
+    /// Replaces `current` by `new`; the value found is the error.
+    #[inline(always)]
+    #[cfg_attr(debug_assertions, track_caller)]
+    pub fn cas(&self, current: u64, new: u64, success: Ordering) -> Result<u64, u64> {
+        if !step() {
+            return Err(self.0.load(Ordering::Relaxed));
+        }
+        self.0.compare_exchange(current, new, success, Ordering::Acquire)
+    }
+
+    /// Stores `value` and returns what was there.
+    #[inline(always)]
+    #[cfg_attr(debug_assertions, track_caller)]
+    pub fn swap(&self, value: u64, order: Ordering) -> u64 {
+        if !step() {
+            return self.0.load(Ordering::Relaxed);
+        }
+        self.0.swap(value, order)
+    }
+
+    /// Sets bits and returns what was there.
+    #[inline(always)]
+    #[cfg_attr(debug_assertions, track_caller)]
+    pub fn fetch_or(&self, bits: u64, order: Ordering) -> u64 {
+        if !step() {
+            return self.0.load(Ordering::Relaxed);
+        }
+        self.0.fetch_or(bits, order)
+    }
+
+    /// Keeps only `bits` and returns what was there.
+    #[inline(always)]
+    #[cfg_attr(debug_assertions, track_caller)]
+    pub fn fetch_and(&self, bits: u64, order: Ordering) -> u64 {
+        if !step() {
+            return self.0.load(Ordering::Relaxed);
+        }
+        self.0.fetch_and(bits, order)
+    }
+
+    /// Adds, wrapping, and returns what was there.
+    #[inline(always)]
+    #[cfg_attr(debug_assertions, track_caller)]
+    pub fn fetch_add(&self, value: u64, order: Ordering) -> u64 {
+        if !step() {
+            return self.0.load(Ordering::Relaxed);
+        }
+        self.0.fetch_add(value, order)
+    }
+
+    /// Raises the word to at least `value` and returns what was there.
+    #[inline(always)]
+    #[cfg_attr(debug_assertions, track_caller)]
+    pub fn fetch_max(&self, value: u64, order: Ordering) -> u64 {
+        if !step() {
+            return self.0.load(Ordering::Relaxed);
+        }
+        self.0.fetch_max(value, order)
+    }
+
+    /// Sleeps while the low half equals `low`, for at most `timeout`. May wake for no reason.
+    pub fn wait(&self, low: u32, timeout: Duration) {
+        #[cfg(not(loom))]
+        os::futex_wait(&self.0, low, timeout);
+        #[cfg(loom)]
+        {
+            let _ = (low, timeout);
+            loom::thread::yield_now();
+        }
+    }
+
+    /// Wakes up to `count` sleepers of this word and returns how many woke.
+    #[cfg_attr(debug_assertions, track_caller)]
+    pub fn wake(&self, count: u32) -> u32 {
+        if !step() {
+            return 0;
+        }
+        #[cfg(not(loom))]
+        return os::futex_wake(&self.0, count);
+        #[cfg(loom)]
+        {
+            loom::thread::yield_now();
+            count
+        }
+    }
+}
+
+enum Backing {
+    Mapped(Mapping),
+    #[cfg(any(test, loom))]
+    Heap(NonNull<[Word]>),
+}
+
+/// A run of words, the first `limit` bytes of which may be accessed.
+pub struct Space {
+    base: NonNull<Word>,
+    /// Bytes that are known to be backed by storage; only grows, process-local.
+    limit: LocalU64,
+    reserved: u64,
+    /// Offset of the word that tells how far the space has grown, if it can grow.
+    grown_at: Option<u64>,
+    backing: Backing,
+}
+
+// SAFETY: `Space` owns its backing (a mapping or a boxed slice), which is as movable between threads as `Word`s are
+// shareable: all access goes through `&Word`, an atomic.
+unsafe impl Send for Space {}
+// SAFETY: as above; `limit` is an atomic, the other fields never change.
+unsafe impl Sync for Space {}
+
+impl Space {
+    /// The door to a mapping, of which the first `limit` bytes are backed.
+    pub fn mapped(mapping: Mapping, limit: u64) -> Space {
+        let base = NonNull::new(mapping.as_ptr().cast::<Word>()).expect("a mapping is never at address zero");
+        let reserved = mapping.len() as u64;
+        Space { base, limit: LocalU64::new(limit.min(reserved)), reserved, grown_at: None, backing: Backing::Mapped(mapping) }
+    }
+
+    /// The door to `count` fresh zero words on the heap.
+    #[cfg(any(test, loom))]
+    pub fn heap(count: usize) -> Space {
+        let words: Box<[Word]> = (0..count).map(|_| Word(AtomicU64::new(0))).collect();
+        let bytes = count as u64 * WORD;
+        let words = NonNull::from(Box::leak(words));
+        let base = words.cast::<Word>();
+        Space { base, limit: LocalU64::new(bytes), reserved: bytes, grown_at: None, backing: Backing::Heap(words) }
+    }
+
+    /// The same space, growing as the word at `off` tells.
+    pub fn growing_by(self, off: u64) -> Space {
+        Space { grown_at: Some(off), ..self }
+    }
+
+    /// Bytes that may be accessed now.
+    #[inline(always)]
+    pub fn limit(&self) -> u64 {
+        self.limit.load(Ordering::Relaxed) // local
+    }
+
+    /// Bytes that may ever be accessed.
+    pub fn reserved(&self) -> u64 {
+        self.reserved
+    }
+
+    /// Whether a fault has been papered over in this mapping: what is read from it means nothing any more.
+    #[inline]
+    pub fn poisoned(&self) -> bool {
+        match &self.backing {
+            Backing::Mapped(mapping) => mapping.poisoned(),
+            #[cfg(any(test, loom))]
+            Backing::Heap(_) => false,
+        }
+    }
+
+    /// The mapping behind the door, if it is one.
+    pub fn mapping(&self) -> Option<&Mapping> {
+        match &self.backing {
+            Backing::Mapped(mapping) => Some(mapping),
+            #[cfg(any(test, loom))]
+            Backing::Heap(_) => None,
+        }
+    }
+
+    /// Raises the limit to `bytes` (never beyond what is reserved).
+    pub fn raise_limit(&self, bytes: u64) {
+        self.limit.fetch_max(bytes.min(self.reserved), Ordering::Relaxed); // local
+    }
+
+    /// The word at byte offset `off`.
+    ///
+    /// # Errors
+    /// `Corrupted` if `off` is not a multiple of 8 below the limit.
+    #[inline(always)]
+    pub fn word(&self, off: u64) -> Result<&Word> {
+        self.words(off, 1).map(|words| &words[0])
+    }
+
+    /// The `count` words from byte offset `off` on.
+    ///
+    /// # Errors
+    /// `Corrupted` if `off` is no multiple of 8, or the words do not lie below the limit.
+    #[inline(always)]
+    pub fn words(&self, off: u64, count: usize) -> Result<&[Word]> {
+        if !self.reaches(off, count) && !self.reaches_after_growth(off, count) {
+            return Err(out_of_bounds());
+        }
+        #[cfg(not(loom))]
+        // SAFETY: `base` is valid and 8-aligned for `reserved` bytes while `self` lives (invariant of the
+        // constructors: page-aligned mapping, or leaked words). `off + 8 * count <= limit <= reserved` was just checked
+        // without overflow, and `off` is a multiple of 8. `Word` is an `AtomicU64`, for which every bit pattern is
+        // valid and concurrent modification, by other processes too, is defined.
+        return Ok(unsafe { std::slice::from_raw_parts(self.base.as_ptr().add((off / WORD) as usize), count) });
+        #[cfg(loom)]
+        {
+            let Backing::Heap(words) = &self.backing else { unreachable!("loom runs on the heap twin only") };
+            // SAFETY: the slice was leaked by `Space::heap` and is freed only by `drop`.
+            let words = unsafe { words.as_ref() };
+            Ok(&words[(off / WORD) as usize..][..count])
+        }
+    }
+
+    #[inline(always)]
+    fn reaches(&self, off: u64, count: usize) -> bool {
+        let limit = self.limit();
+        off % WORD == 0 && count as u64 <= limit / WORD && off <= limit - count as u64 * WORD
+    }
+
+    /// Another process may have grown the segment since the limit was read.
+    #[cold]
+    #[inline(never)]
+    fn reaches_after_growth(&self, off: u64, count: usize) -> bool {
+        let Some(grown_at) = self.grown_at.filter(|at| self.reaches(*at, 1)) else { return false };
+        if let Ok(word) = self.word(grown_at) {
+            self.raise_limit(word.load(Ordering::Acquire) / WORD * WORD);
+        }
+        self.reaches(off, count)
+    }
+}
+
+#[cfg(any(test, loom))]
+impl Drop for Space {
+    fn drop(&mut self) {
+        if let Backing::Heap(words) = self.backing {
+            // SAFETY: the pointer came from `Box::leak` in `Space::heap`, and this is the only place that takes it back.
+            drop(unsafe { Box::from_raw(words.as_ptr()) });
+        }
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn out_of_bounds() -> Error {
+    Error::corrupted("an offset points outside the segment")
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    //! Proves that no offset and count reach outside the space, overflow included.
+    use super::*;
+
+    #[test]
+    fn bounds() {
+        let space = Space::heap(16);
+        assert!(space.words(0, 16).is_ok());
+        assert!(space.word(120).is_ok());
+        for (off, count) in [(128, 1), (120, 2), (4, 1), (u64::MAX - 7, 1), (0, 17), (8, usize::MAX), (0, usize::MAX / 8 + 2)] {
+            assert!(space.words(off, count).is_err(), "{off} {count}");
+        }
+        assert!(space.words(128, 0).is_ok(), "an empty run at the end");
+    }
+}

@@ -1,0 +1,55 @@
+//! System calls, and only they: the lowest floor, which knows nothing of segments, slots or objects.
+//!
+//! Every function reports failure as [`std::io::Error`]; the floors above add the context. Which file calls what:
+//!
+//! | file | one idea | system calls |
+//! |---|---|---|
+//! | `futex` | sleep on half a shared word | `futex` |
+//! | `mapping` | a shared mapping of a whole reserved range | `mmap`, `munmap`, `madvise` |
+//! | `sigbus` | a truncated file is a poisoned flag, not a signal | `rt_sigaction`, `mmap`, `tgkill` |
+//! | `file` | segment files and their names | `memfd_create`, `ftruncate`, `fallocate`, `openat`, `statx`, `fchmod`, `renameat2`, `linkat`, `unlinkat`, `fsync`, `fcntl` (seals), `getdents64`, `readlink` |
+//! | `shm` | named POSIX segments | `openat`, `ftruncate`, `mmap`, `munmap`, `unlink` (through `shared_memory`) |
+//! | `life` | a byte lock that the kernel releases at death | `fcntl` (`F_OFD_*`), `close` |
+//! | `identity` | who a process is, and whether it lives | `pidfd_open`, `poll`, `stat`, `openat`, `read`, `readlink`, `gettid`, `tgkill`, `getrandom` |
+//! | `fork` | notice that we are a forked child | `mmap`, `madvise`, `pthread_atfork` (a library call), `sched_yield` |
+//! | `memory` | how much is left before the kernel kills for it | `openat`, `read` |
+//! | `spin` | the clock, and the pause between two looks | `clock_gettime` (in the vDSO) |
+
+#[cfg(not(all(target_os = "linux", target_pointer_width = "64", target_endian = "little")))]
+compile_error!(
+    "commons needs a 64-bit little-endian Linux: it sleeps on the low half of 64-bit shared words with futex(2), and \
+     proves death with open-file-description locks and pidfds"
+);
+
+mod file;
+mod fork;
+mod futex;
+mod identity;
+mod life;
+mod mapping;
+mod shm;
+mod sigbus;
+mod memory;
+mod spin;
+
+#[cfg(debug_assertions)]
+mod death;
+#[cfg(test)]
+mod testing;
+
+#[cfg(debug_assertions)]
+pub use death::kill_myself;
+pub use file::{
+    FileId, file_id, file_size, find_memfd, memfd, mode_owner, open_peer, open_segment, path_id, publish, reopen,
+    reserve, set_len, set_mode, sync,
+};
+pub use fork::{generation, on_fork_child};
+pub use futex::{Wait, futex_wait, futex_wake};
+pub use identity::{
+    Evidence, Identity, effective_user, maps_file, me, process_evidence, random_u64, thread_exists, tid,
+};
+pub use life::LifeLock;
+pub use mapping::Mapping;
+pub use memory::available_memory;
+pub use shm::{create_posix, shm_path};
+pub use spin::{now_nanos, pause};
