@@ -87,8 +87,10 @@ pub struct Header {
     pub collector: u64,
     /// Objects that may have become garbage since the last collection.
     pub garbage: u64,
+    /// 1 once the collector has decided: what is doomed will be destroyed, by its recoverer if need be.
+    pub collector_committed: u64,
     /// Unused.
-    pub spare3: [u64; 3],
+    pub spare3: [u64; 2],
 
     /// Hint for each size class: a slab that may have a free block and no owner.
     pub partial: [u64; CLASS_HINTS],

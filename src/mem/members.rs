@@ -316,6 +316,11 @@ impl Segment {
         (0..used).map(|index| (index, self.liveness(index))).filter(|(_, l)| !matches!(l, Ok(Liveness::Free)))
     }
 
+    /// The incarnation of record `index` that lives, died, or was the last to live.
+    pub fn incarnation(&self, index: u32) -> Result<u32> {
+        Ok(incarnation_of(field!(record(&self.space, index)?, state).load(Ordering::Acquire)))
+    }
+
     /// Process id, in its own namespace, of record `index`.
     pub fn pid_of(&self, index: u32) -> Result<u32> {
         Ok(field!(record(&self.space, index)?, pid).load(Ordering::Relaxed) as u32)

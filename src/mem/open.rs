@@ -68,9 +68,6 @@ pub enum Mode {
     OpenOrCreate,
 }
 
-/// Called before this process leaves a segment.
-pub type Leave = fn(&Segment);
-
 impl Options {
     fn checked_capacity(&self) -> Result<u64> {
         if self.capacity == 0 {
@@ -88,20 +85,19 @@ impl Options {
 
 impl Segment {
     /// Creates a segment that is reached through its members only.
-    pub fn anonymous(options: &Options, leave: Leave) -> Result<Arc<Segment>> {
+    pub fn anonymous(options: &Options) -> Result<Arc<Segment>> {
         let capacity = options.checked_capacity()?;
         let id = SegmentId([os::random_u64(), os::random_u64()]);
         let file = os::memfd(&id.label(), capacity).map_err(|e| Error::from_io(e, "creating a memory file"))?;
         let locator = Locator::Anonymous(std::process::id(), file.as_raw_fd() as u32);
-        initialise(file, id, locator, capacity, false, leave)
+        initialise(file, id, locator, capacity, false)
     }
 
     /// Opens or creates the segment called `name`.
-    pub fn named(name: &str, mode: Mode, options: &Options, leave: Leave) -> Result<Arc<Segment>> {
-        check_name(name)?;
-        let path = os::shm_path(&format!("{PREFIX}{name}"));
+    pub fn named(name: &str, mode: Mode, options: &Options) -> Result<Arc<Segment>> {
+        let path = Segment::path_of(name)?;
         let locator = Locator::Named(name.to_owned());
-        open_or_create(&path, mode, locator, options.persistent, leave, |id| {
+        open_or_create(&path, mode, locator, options.persistent, |id| {
             sweep_temporaries(Path::new("/dev/shm"));
             let capacity = options.checked_capacity()?;
             let temporary = format!("{TEMPORARY}{}", id.label());
@@ -112,12 +108,12 @@ impl Segment {
     }
 
     /// Opens or creates the segment in the file at `path`. It persists.
-    pub fn file(path: &Path, mode: Mode, options: &Options, leave: Leave) -> Result<Arc<Segment>> {
+    pub fn file(path: &Path, mode: Mode, options: &Options) -> Result<Arc<Segment>> {
         if path.as_os_str().as_bytes().contains(&0) || path.file_name().is_none() {
             return Err(Error::new(ErrorKind::InvalidInput, format!("the path {path:?} names no file")));
         }
         let path = std::path::absolute(path).map_err(|e| Error::from_io(e, format!("{path:?}")))?;
-        open_or_create(&path, mode, Locator::File(path.clone()), true, leave, |id| {
+        open_or_create(&path, mode, Locator::File(path.clone()), true, |id| {
             let capacity = options.checked_capacity()?;
             let temporary = path.with_file_name(format!("{TEMPORARY}{}", id.label()));
             let context = || format!("creating the segment file {path:?}");
@@ -137,15 +133,15 @@ impl Segment {
     }
 
     /// Finds a segment that another process named: its identity must be `id`.
-    pub fn locate(id: SegmentId, locator: &Locator, leave: Leave) -> Result<Arc<Segment>> {
+    pub fn locate(id: SegmentId, locator: &Locator) -> Result<Arc<Segment>> {
         let segment = match locator {
-            Locator::Named(name) => Segment::named(name, Mode::Open, &Options::default(), leave)?,
-            Locator::File(path) => Segment::file(path, Mode::Open, &Options::default(), leave)?,
+            Locator::Named(name) => Segment::named(name, Mode::Open, &Options::default())?,
+            Locator::File(path) => Segment::file(path, Mode::Open, &Options::default())?,
             Locator::Anonymous(pid, fd) => {
                 let label = id.label();
                 let hinted = os::open_peer(*pid, *fd).ok().map(|file| (file, locator.clone()));
                 let found = match hinted {
-                    Some((file, locator)) => attach(file, locator, leave).ok().filter(|s| s.id() == id),
+                    Some((file, locator)) => attach(file, locator).ok().filter(|s| s.id() == id),
                     None => None,
                 };
                 match found {
@@ -154,7 +150,7 @@ impl Segment {
                         let file = os::find_memfd(&label)
                             .map_err(|e| Error::from_io(e, "looking for an anonymous segment"))?
                             .ok_or_else(|| Error::new(ErrorKind::NotFound, "an anonymous segment with no member left"))?;
-                        attach(file, locator.clone(), leave)?
+                        attach(file, locator.clone())?
                     }
                 }
             }
@@ -165,10 +161,18 @@ impl Segment {
         Ok(segment)
     }
 
+    /// The file of the segment called `name`.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a name that no segment can have.
+    pub fn path_of(name: &str) -> Result<PathBuf> {
+        check_name(name)?;
+        Ok(os::shm_path(&format!("{PREFIX}{name}")))
+    }
+
     /// Removes the name of a segment; its members keep it.
     pub fn unlink(name: &str) -> Result<()> {
-        check_name(name)?;
-        let path = os::shm_path(&format!("{PREFIX}{name}"));
+        let path = Segment::path_of(name)?;
         std::fs::remove_file(path).map_err(|e| Error::from_io(e, format!("unlinking segment `{name}`")))
     }
 }
@@ -189,11 +193,10 @@ fn open_or_create(
     mode: Mode,
     locator: Locator,
     persistent: bool,
-    leave: Leave,
     create: impl Fn(SegmentId) -> Result<(File, PathBuf, u64, u32)>,
 ) -> Result<Arc<Segment>> {
     for _ in 0..OPEN_TRIES {
-        match try_open(path, &locator, leave)? {
+        match try_open(path, &locator)? {
             Found::Segment(_) if mode == Mode::Create => {
                 return Err(Error::new(ErrorKind::AlreadyExists, format!("segment {path:?}")));
             }
@@ -211,7 +214,7 @@ fn open_or_create(
         let (file, temporary, capacity, permissions) = create(id)?;
         let sweep = RemoveOnDrop(Some(temporary));
         os::set_mode(&file, permissions).map_err(|e| Error::from_io(e, format!("segment {path:?}")))?;
-        let segment = initialise(file, id, locator.clone(), capacity, persistent, leave)?;
+        let segment = initialise(file, id, locator.clone(), capacity, persistent)?;
         match os::publish(sweep.0.as_deref().expect("not taken yet"), path) {
             Ok(()) => {
                 std::mem::forget(sweep);
@@ -240,7 +243,7 @@ enum Found {
     BeingRemoved,
 }
 
-fn try_open(path: &Path, locator: &Locator, leave: Leave) -> Result<Found> {
+fn try_open(path: &Path, locator: &Locator) -> Result<Found> {
     let file = match os::open_segment(path, true) {
         Ok(file) => file,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Found::Nothing),
@@ -263,7 +266,7 @@ fn try_open(path: &Path, locator: &Locator, leave: Leave) -> Result<Found> {
         first_use(&opened.space)?;
         life.unlock_all().map_err(io)?;
     }
-    match opened.join(locator.clone(), leave, life).map_err(context)? {
+    match opened.join(locator.clone(), life).map_err(context)? {
         Some(segment) => Ok(Found::Segment(segment)),
         None => Ok(Found::BeingRemoved),
     }
@@ -343,7 +346,7 @@ fn map(file: File) -> Result<Opened> {
 
 impl Opened {
     /// Joins; `None` if the segment has been removed.
-    fn join(self, locator: Locator, leave: Leave, life: LifeLock) -> Result<Option<Arc<Segment>>> {
+    fn join(self, locator: Locator, life: LifeLock) -> Result<Option<Arc<Segment>>> {
         if !LifeLock::self_test(&self.file).map_err(|e| Error::from_io(e, "testing life locks"))? {
             return Err(Error::new(ErrorKind::LivenessUnsupported, "file system of the segment"));
         }
@@ -358,7 +361,6 @@ impl Opened {
             locator,
             persistent: self.persistent,
             membership,
-            leave,
         };
         let mut result = Ok(());
         let segment = Arc::new_cyclic(|myself| match Segment::assemble(parts, myself.clone()) {
@@ -373,10 +375,10 @@ impl Opened {
 }
 
 /// Joins the segment in an open file.
-pub(super) fn attach(file: File, locator: Locator, leave: Leave) -> Result<Arc<Segment>> {
+pub(super) fn attach(file: File, locator: Locator) -> Result<Arc<Segment>> {
     let opened = map(file)?;
     let life = LifeLock::open(&opened.file).map_err(|e| Error::from_io(e, "life lock"))?;
-    opened.join(locator, leave, life)?.ok_or_else(|| Error::new(ErrorKind::NotFound, "a segment that was removed"))
+    opened.join(locator, life)?.ok_or_else(|| Error::new(ErrorKind::NotFound, "a segment that was removed"))
 }
 
 /// Makes `file`, all zero and `capacity` long, a segment with this process as its first member.
@@ -386,7 +388,6 @@ fn initialise(
     locator: Locator,
     capacity: u64,
     persistent: bool,
-    leave: Leave,
 ) -> Result<Arc<Segment>> {
     os::reserve(&file, 0, INITIAL_COMMIT).map_err(|e| Error::from_io(e, "reserving the first pages of a segment"))?;
     let mapping = Mapping::new(&file, capacity as usize, true).map_err(|e| Error::from_io(e, "mapping"))?;
@@ -411,7 +412,7 @@ fn initialise(
     }
     let life = LifeLock::open(&file).map_err(|e| Error::from_io(e, "life lock"))?;
     let opened = Opened { space, file, id, persistent };
-    Ok(opened.join(locator, leave, life)?.expect("nobody else knows the segment yet"))
+    Ok(opened.join(locator, life)?.expect("nobody else knows the segment yet"))
 }
 
 /// Marks a segment removed and takes its name away. The caller holds all life bytes.

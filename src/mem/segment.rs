@@ -5,6 +5,7 @@
 //! with nothing changed, and the length can be sealed. Creating and opening are in `open`.
 
 use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::sync::Weak;
 use std::sync::atomic::{AtomicU64 as LocalU64, Ordering};
 
@@ -37,8 +38,6 @@ pub struct Segment {
     pub(super) myself: Weak<Segment>,
     secrets: RapidSecrets,
     growing: Mutex<()>,
-    /// What the floor above does before this process leaves; it knows what handles hold, this floor does not.
-    leave: fn(&Segment),
 }
 
 /// The parts that `open` has gathered.
@@ -50,13 +49,12 @@ pub(super) struct Parts {
     pub locator: Locator,
     pub persistent: bool,
     pub membership: Membership,
-    pub leave: fn(&Segment),
 }
 
 impl Segment {
     pub(super) fn assemble(parts: Parts, myself: Weak<Segment>) -> Result<Segment> {
         static UIDS: LocalU64 = LocalU64::new(1);
-        let Parts { space, file, file_id, id, locator, persistent, membership, leave } = parts;
+        let Parts { space, file, file_id, id, locator, persistent, membership } = parts;
         let seed = space.word(header!(seed))?.load(Ordering::Relaxed);
         let uid = UIDS.fetch_add(1, Ordering::Relaxed); // local
         Ok(Segment {
@@ -71,7 +69,6 @@ impl Segment {
             myself,
             secrets: RapidSecrets::seed(seed),
             growing: Mutex::new(()),
-            leave,
         })
     }
 
@@ -113,6 +110,14 @@ impl Segment {
     /// Where other processes find it.
     pub fn locator(&self) -> &Locator {
         &self.locator
+    }
+
+    /// The locator to give away: for an anonymous segment, by way of this very process.
+    pub fn present_locator(&self) -> Locator {
+        match &self.locator {
+            Locator::Anonymous(..) => Locator::Anonymous(std::process::id(), self.file.as_raw_fd() as u32),
+            other => other.clone(),
+        }
     }
 
     /// Bytes that it may grow to.
@@ -204,7 +209,6 @@ impl Segment {
 impl Drop for Segment {
     fn drop(&mut self) {
         if self.membership.is_current() {
-            (self.leave)(self);
             super::members::leave(self);
             super::open::remove_if_abandoned(self);
         }

@@ -107,8 +107,9 @@ impl Word {
 
     /// Sleeps while the low half equals `low`, for at most `timeout`. May wake for no reason.
     pub fn wait(&self, low: u32, timeout: Duration) {
+        // Why it ended does not matter: whoever waits looks again.
         #[cfg(not(loom))]
-        os::futex_wait(&self.0, low, timeout);
+        let _ = os::futex_wait(&self.0, low, timeout);
         #[cfg(loom)]
         {
             let _ = (low, timeout);

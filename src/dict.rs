@@ -1,0 +1,629 @@
+//! The shared dict.
+
+use std::borrow::Borrow;
+use std::marker::PhantomData;
+
+use crate::codec::{Auto, Codec, Decode, Encode, Encoded, fingerprint};
+use crate::error::{Error, ErrorKind, Result};
+use crate::handle::{Handle, handle_traits};
+use crate::mem::{Segment, Stop};
+use crate::raw::object::{self, BEARS, Kind, NESTED, ObjectId};
+use crate::raw::table::{self, Cursor, Expect, Pair, Put, Shape, Table, ValueCopy};
+use crate::raw::{collect, names, recovery};
+
+/// A hash map in shared memory.
+///
+/// Keys and values go in and come out by their codecs, `Auto` unless stated: `Dict<u64, u64>`, `Dict<String, Job>` and
+/// everything else that serde knows just work. Fixed-size keys and values of up to 32 bytes together are stored in the
+/// hash buckets, others in blocks of their own.
+///
+/// A handle is `Clone + Send + Sync` and a serde value: send it to another process by whatever means, or store it in
+/// another container. Equality of handles is identity of the dict.
+///
+/// # Crash
+/// Every operation is all or nothing when its process is killed at any instruction, and holds up nobody: whoever next
+/// needs what the dead one held repairs it in passing. `clear` and `extend` are many operations; a clear that was killed is
+/// completed by whoever repairs it.
+///
+/// # Blocking
+/// Reads take no lock and wait for nobody. Writes hold one bucket for less than a microsecond; `snapshot` holds off writers
+/// while it copies.
+///
+/// # Complexity
+/// Constant for single keys: two or three cache lines, plus those of the entry. It grows by one bucket at a time, without
+/// pauses.
+///
+/// # Errors
+/// `OutOfMemory`, `TooLarge`, `Encode`, `Decode`, `Corrupted`, `Evicted`; an operation that fails has had no effect.
+///
+/// # Examples
+/// ```
+/// let manager = commons::Manager::new()?;
+/// let scores = manager.dict::<String, u32>()?;
+/// scores.insert("ada", &36)?;
+/// scores.update("ada", |old| Some(old.unwrap_or(0) + 1))?;
+/// assert_eq!(scores.get("ada")?, Some(37));
+/// # Ok::<(), commons::Error>(())
+/// ```
+pub struct Dict<K, V, KC = Auto, VC = Auto> {
+    handle: Handle,
+    table: Table,
+    types: PhantomData<fn() -> (K, V, KC, VC)>,
+}
+
+handle_traits!([K, V, KC: Codec<K>, VC: Codec<V>], Dict<K, V, KC, VC>, "Dict");
+
+/// How a [`Dict::compare_exchange`] ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Exchange<V> {
+    /// The value was what was expected, and has been exchanged.
+    Done,
+    /// It was this; nothing has changed.
+    Unequal(Option<V>),
+}
+
+impl<K, V, KC: Codec<K>, VC: Codec<V>> Dict<K, V, KC, VC> {
+    pub(crate) const KIND: Kind = Kind::Dict;
+
+    pub(crate) fn fingerprint() -> u64 {
+        use std::any::type_name;
+        fingerprint(&["dict", type_name::<K>(), type_name::<V>(), type_name::<KC>(), type_name::<VC>()])
+    }
+
+    pub(crate) fn shape() -> Shape {
+        Shape::for_lengths(KC::fixed_len(), VC::fixed_len())
+    }
+
+    pub(crate) fn over(handle: Handle) -> Result<Self> {
+        let table = Table::open(handle.hold.segment()?, handle.root)?;
+        if table.shape() != Self::shape() {
+            return Err(Error::new(ErrorKind::TypeMismatch, "a dict whose entries have another shape"));
+        }
+        Ok(Dict { handle, table, types: PhantomData })
+    }
+
+    #[inline(always)]
+    fn segment(&self) -> Result<&Segment> {
+        self.handle.hold.segment()
+    }
+
+    /// Encodes a key, padded to whole words where entries are stored in place, and hashes it.
+    #[inline(always)]
+    fn with_key<Q: ?Sized, R>(&self, key: &Q, f: impl FnOnce(&Segment, u64, &[u8]) -> Result<R>) -> Result<R>
+    where
+        KC: Encode<Q>,
+    {
+        let segment = self.segment()?;
+        KC::with_encoded(key, |encoded| {
+            with_padded(Self::shape(), encoded.bytes(), |key| f(segment, segment.hash(key), key))
+        })?
+    }
+
+    #[inline(always)]
+    fn decode_value(bytes: &[u8]) -> Result<V> {
+        VC::decode(trimmed(bytes, Self::shape(), VC::fixed_len()))
+    }
+
+    fn decode_pair(pair: &Pair) -> Result<(K, V)> {
+        let key = KC::decode(trimmed(pair.key(), Self::shape(), KC::fixed_len()))?;
+        Ok((key, Self::decode_value(pair.value())?))
+    }
+
+    /// The value of `key`.
+    #[inline]
+    pub fn get<Q: ?Sized>(&self, key: &Q) -> Result<Option<V>>
+    where
+        K: Borrow<Q>,
+        KC: Encode<Q>,
+    {
+        self.with_key(key, |segment, hash, key| {
+            fresh(|| Ok(self.table.get(segment, hash, key, Self::decode_value)?.transpose()?))
+        })
+    }
+
+    /// Whether `key` is in the dict.
+    pub fn contains<Q: ?Sized>(&self, key: &Q) -> Result<bool>
+    where
+        K: Borrow<Q>,
+        KC: Encode<Q>,
+    {
+        self.with_key(key, |segment, hash, key| {
+            Ok(names::recovery_free(self.table.get(segment, hash, key, |_| ()))?.is_some())
+        })
+    }
+
+    /// Sets the value of `key`. Whether the key is new.
+    #[inline]
+    pub fn insert<Q: ?Sized>(&self, key: &Q, value: &V) -> Result<bool>
+    where
+        K: Borrow<Q>,
+        KC: Encode<Q>,
+    {
+        self.with_key(key, |segment, hash, key| Ok(!self.put(segment, hash, key, value, Expect::Any, None)?.existed))
+    }
+
+    /// Sets the value of `key` and returns the value before.
+    pub fn replace<Q: ?Sized>(&self, key: &Q, value: &V) -> Result<Option<V>>
+    where
+        K: Borrow<Q>,
+        KC: Encode<Q>,
+    {
+        self.exchange(key, |_| Ok(Some(value)), |old| Self::decode_value(old))
+    }
+
+    /// Removes `key`. Whether it was there.
+    pub fn remove<Q: ?Sized>(&self, key: &Q) -> Result<bool>
+    where
+        K: Borrow<Q>,
+        KC: Encode<Q>,
+    {
+        self.with_key(key, |segment, hash, key| Ok(self.take_out(segment, hash, key, Expect::Any)?.existed))
+    }
+
+    /// Removes `key` and returns its value.
+    pub fn pop<Q: ?Sized>(&self, key: &Q) -> Result<Option<V>>
+    where
+        K: Borrow<Q>,
+        KC: Encode<Q>,
+    {
+        self.exchange(key, |_| Ok(None), |old| Self::decode_value(old))
+    }
+
+    /// Removes some entry and returns it; `None` if the dict is empty.
+    ///
+    /// # Complexity
+    /// Linear in the empty buckets before the first entry, in iteration order.
+    pub fn pop_item(&self) -> Result<Option<(K, V)>> {
+        let segment = self.segment()?;
+        let mut cursor = Cursor::default();
+        let mut pairs = Vec::new();
+        while !cursor.is_done() {
+            pairs.clear();
+            names::recovery_free(self.table.next_pairs(segment, &mut cursor, &mut pairs))?;
+            for pair in &pairs {
+                let decoded = match Self::decode_pair(pair) {
+                    Err(e) if e.kind() == ErrorKind::Stale => continue, // replaced meanwhile
+                    decoded => decoded?,
+                };
+                let hash = segment.hash(pair.key());
+                if self.take_out(segment, hash, pair.key(), Expect::Value(pair.value()))?.done {
+                    return Ok(Some(decoded));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The value of `key`, which is set to `value` first if it is missing (Python's `setdefault`).
+    pub fn get_or_insert<Q: ?Sized>(&self, key: &Q, value: &V) -> Result<V>
+    where
+        K: Borrow<Q>,
+        KC: Encode<Q>,
+    {
+        loop {
+            if let Some(present) = self.get(key)? {
+                return Ok(present);
+            }
+            let put = self.with_key(key, |segment, hash, key| {
+                self.put(segment, hash, key, value, Expect::Absent, None)
+            })?;
+            if put.done {
+                // What was stored, as anybody would read it.
+                return VC::with_encoded(value, |encoded| VC::decode(encoded.bytes()))?;
+            }
+        }
+    }
+
+    /// The value of `key`, which is made by `make` and inserted if it is missing. `make` runs outside every lock; if
+    /// somebody else inserts meanwhile, theirs is returned.
+    pub fn get_or_insert_with<Q: ?Sized>(&self, key: &Q, make: impl FnOnce() -> V) -> Result<V>
+    where
+        K: Borrow<Q>,
+        KC: Encode<Q>,
+    {
+        match self.get(key)? {
+            Some(present) => Ok(present),
+            None => self.get_or_insert(key, &make()),
+        }
+    }
+
+    /// Changes the value of `key` as one step: `change` gets the present value (`None` if there is none) and returns the
+    /// next (`None` to remove it). It runs outside every lock, again if somebody else was quicker. Returns what it
+    /// returned.
+    pub fn update<Q: ?Sized>(&self, key: &Q, mut change: impl FnMut(Option<V>) -> Option<V>) -> Result<Option<V>>
+    where
+        K: Borrow<Q>,
+        KC: Encode<Q>,
+    {
+        self.with_key(key, |segment, hash, key| loop {
+            let old = self.value_bytes(segment, hash, key)?;
+            let present = match old.as_deref().map(Self::decode_value).transpose() {
+                Err(e) if e.kind() == ErrorKind::Stale => continue,
+                present => present?,
+            };
+            let expect = old.as_deref().map_or(Expect::Absent, Expect::Value);
+            let next = change(present);
+            let done = match &next {
+                Some(value) => self.put(segment, hash, key, value, expect, None)?.done,
+                None if old.is_none() => true,
+                None => self.take_out(segment, hash, key, expect)?.done,
+            };
+            if done {
+                return Ok(next);
+            }
+        })
+    }
+
+    /// Sets the value of `key` to `new` if it is `expected`; `None` stands for no entry, on both sides.
+    pub fn compare_exchange<Q: ?Sized>(
+        &self,
+        key: &Q,
+        expected: Option<&V>,
+        new: Option<&V>,
+    ) -> Result<Exchange<V>>
+    where
+        K: Borrow<Q>,
+        KC: Encode<Q>,
+    {
+        let expected = match expected {
+            Some(value) => Some(VC::with_encoded(value, |encoded| encoded.bytes().to_vec())?),
+            None => None,
+        };
+        self.with_key(key, |segment, hash, key| {
+            let expect = expected.as_deref().map_or(Expect::Absent, Expect::Value);
+            loop {
+                let mut old = ValueCopy::default();
+                let put = match new {
+                    Some(value) => self.put(segment, hash, key, value, expect, Some(&mut old))?,
+                    None if expected.is_none() => {
+                        return Ok(match self.value_bytes(segment, hash, key)? {
+                            None => Exchange::Done,
+                            Some(bytes) => Exchange::Unequal(Some(Self::decode_value(&bytes)?)),
+                        });
+                    }
+                    None => self.take_out_into(segment, hash, key, expect, Some(&mut old))?,
+                };
+                if put.done {
+                    return Ok(Exchange::Done);
+                }
+                match put.existed.then(|| Self::decode_value(old.bytes())).transpose() {
+                    Err(e) if e.kind() == ErrorKind::Stale => {}
+                    present => return Ok(Exchange::Unequal(present?)),
+                }
+            }
+        })
+    }
+
+    /// Number of entries; exact while nobody writes.
+    pub fn len(&self) -> Result<u64> {
+        let segment = self.segment()?;
+        while self.table.is_len_dirty(segment)? {
+            recovery::run(segment, |me| self.table.recount(me))?;
+        }
+        self.table.len(segment)
+    }
+
+    /// Whether there are no entries.
+    pub fn is_empty(&self) -> Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Removes all entries.
+    pub fn clear(&self) -> Result<()> {
+        let segment = self.segment()?;
+        if recovery::run(segment, |me| self.table.clear(me))? {
+            collect::note_garbage(segment)?;
+        }
+        Ok(())
+    }
+
+    /// Inserts all entries of `entries` (Python's `update`), one by one.
+    pub fn extend<'a>(&self, entries: impl IntoIterator<Item = (&'a K, &'a V)>) -> Result<()>
+    where
+        K: 'a,
+        V: 'a,
+    {
+        entries.into_iter().try_for_each(|(key, value)| self.insert(key, value).map(drop))
+    }
+
+    /// All entries, while others read and write: a key that is there throughout comes exactly once, one that comes or goes
+    /// meanwhile at most once.
+    ///
+    /// # Complexity
+    /// Memory for the entries of one bucket.
+    pub fn iter(&self) -> Iter<K, V, KC, VC> {
+        Iter { dict: self.clone(), cursor: Cursor::default(), pairs: Vec::new() }
+    }
+
+    /// The keys, as [`iter`](Dict::iter).
+    pub fn keys(&self) -> impl Iterator<Item = Result<K>> + use<K, V, KC, VC> {
+        self.iter().map(|entry| entry.map(|(key, _)| key))
+    }
+
+    /// The values, as [`iter`](Dict::iter).
+    pub fn values(&self) -> impl Iterator<Item = Result<V>> + use<K, V, KC, VC> {
+        self.iter().map(|entry| entry.map(|(_, value)| value))
+    }
+
+    /// All entries as they were at one moment.
+    ///
+    /// # Blocking
+    /// Holds off writers while it copies.
+    pub fn snapshot(&self) -> Result<Vec<(K, V)>> {
+        let segment = self.segment()?;
+        fresh(|| {
+            let pairs = recovery::run(segment, |me| self.table.snapshot(me))?;
+            Ok(pairs.iter().map(Self::decode_pair).collect::<Result<_>>()?)
+        })
+    }
+
+    /// The present value's bytes.
+    fn value_bytes(&self, segment: &Segment, hash: u64, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        names::recovery_free(self.table.get(segment, hash, key, <[u8]>::to_vec))
+    }
+
+    /// Replaces or removes the value of `key` and returns the one before, decoded *before* it goes: a handle in it is
+    /// held all the time.
+    fn exchange<'v, Q: ?Sized, R>(
+        &self,
+        key: &Q,
+        next: impl Fn(&[u8]) -> Result<Option<&'v V>>,
+        decode: impl Fn(&[u8]) -> Result<R>,
+    ) -> Result<Option<R>>
+    where
+        K: Borrow<Q>,
+        KC: Encode<Q>,
+        V: 'v,
+    {
+        self.with_key(key, |segment, hash, key| loop {
+            let Some(old) = self.value_bytes(segment, hash, key)? else {
+                let done = match next(&[])? {
+                    Some(value) => self.put(segment, hash, key, value, Expect::Absent, None)?.done,
+                    None => true,
+                };
+                if done {
+                    return Ok(None);
+                }
+                continue;
+            };
+            let present = match decode(&old) {
+                Err(e) if e.kind() == ErrorKind::Stale => continue,
+                present => present?,
+            };
+            let done = match next(&old)? {
+                Some(value) => self.put(segment, hash, key, value, Expect::Value(&old), None)?.done,
+                None => self.take_out(segment, hash, key, Expect::Value(&old))?.done,
+            };
+            if done {
+                return Ok(Some(present));
+            }
+        })
+    }
+
+    #[inline]
+    fn put(
+        &self,
+        segment: &Segment,
+        hash: u64,
+        key: &[u8],
+        value: &V,
+        expect: Expect<'_>,
+        mut old: Option<&mut ValueCopy>,
+    ) -> Result<Put> {
+        VC::with_encoded(value, |encoded| {
+            let handles = self.prepare_handles(segment, &encoded)?;
+            with_padded(Self::shape(), encoded.bytes(), |value| {
+                let put = recovery::run(segment, |me| {
+                    self.table.put(me, hash, key, value, &handles, expect, old.as_deref_mut())
+                });
+                self.after(segment, self.with_room(segment, put, || {
+                    recovery::run(segment, |me| self.table.put(me, hash, key, value, &handles, expect, None))
+                })?)
+            })
+        })?
+    }
+
+    /// What other objects hold may be garbage: when memory runs out, collect and try once more.
+    #[inline]
+    fn with_room(&self, segment: &Segment, put: Result<Put>, again: impl FnOnce() -> Result<Put>) -> Result<Put> {
+        match put {
+            Err(e) if e.kind() == ErrorKind::OutOfMemory && collect::collect(segment)? > 0 => again(),
+            put => put,
+        }
+    }
+
+    fn take_out(&self, segment: &Segment, hash: u64, key: &[u8], expect: Expect<'_>) -> Result<Put> {
+        self.take_out_into(segment, hash, key, expect, None)
+    }
+
+    fn take_out_into(
+        &self,
+        segment: &Segment,
+        hash: u64,
+        key: &[u8],
+        expect: Expect<'_>,
+        mut old: Option<&mut ValueCopy>,
+    ) -> Result<Put> {
+        let put =
+            recovery::run(segment, |me| self.table.remove(me, hash, key, expect, old.as_deref_mut()))?;
+        self.after(segment, put)
+    }
+
+    /// What an operation leaves for later.
+    #[inline]
+    fn after(&self, segment: &Segment, put: Put) -> Result<Put> {
+        if put.crowded {
+            // The insertion is done; what growing cannot do now it does next time.
+            let _ = recovery::run(segment, |me| self.table.split_if_crowded(me));
+        }
+        if put.dropped_handles {
+            collect::note_garbage(segment)?;
+        }
+        Ok(put)
+    }
+
+    /// Marks the objects that the value holds, and this dict as one that holds objects, before the value is stored.
+    #[inline]
+    fn prepare_handles(&self, segment: &Segment, encoded: &Encoded<'_>) -> Result<Vec<u64>> {
+        prepare_handles(segment, self.handle.hold.id(), encoded)
+    }
+}
+
+/// Marks the objects of a value that is about to be stored in `container`; their words for the entry.
+pub(crate) fn prepare_handles(segment: &Segment, container: ObjectId, encoded: &Encoded<'_>) -> Result<Vec<u64>> {
+    let ids = encoded.handles_of(segment.id());
+    if !ids.is_empty() {
+        object::entry(segment, container.index)?.mark(container, BEARS)?;
+        for id in &ids {
+            if !object::entry(segment, id.index)?.mark(*id, NESTED)? {
+                return Err(Error::new(ErrorKind::Stale, format!("object #{}, held by the value to store", id.index)));
+            }
+        }
+    }
+    Ok(ids.into_iter().map(ObjectId::pack).collect())
+}
+
+/// Integers that a dict can add to in one step.
+pub trait Integer: Copy + sealed::Sealed {
+    /// Zero-extended to a word.
+    #[doc(hidden)]
+    fn to_word(self) -> u64;
+    /// From the low bits of a word.
+    #[doc(hidden)]
+    fn from_word(word: u64) -> Self;
+    /// The bits of a word that it uses.
+    #[doc(hidden)]
+    const MASK: u64;
+    /// The sum, wrapping.
+    #[doc(hidden)]
+    fn add(self, other: Self) -> Self;
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+macro_rules! integers {
+    ($($t:ty as $u:ty),*) => {$(
+        impl sealed::Sealed for $t {}
+        impl Integer for $t {
+            fn to_word(self) -> u64 {
+                u64::from(self as $u)
+            }
+            fn from_word(word: u64) -> Self {
+                word as $t
+            }
+            const MASK: u64 = <$u>::MAX as u64;
+            fn add(self, other: Self) -> Self {
+                self.wrapping_add(other)
+            }
+        }
+    )*};
+}
+integers!(u8 as u8, u16 as u16, u32 as u32, u64 as u64, i8 as u8, i16 as u16, i32 as u32, i64 as u64);
+
+impl<K, V: Integer, KC: Codec<K>> Dict<K, V, KC, Auto>
+where
+    Auto: Codec<V>,
+{
+    /// Adds `number` to the value of `key`, wrapping, as one step; a missing value counts as 0. Returns the value before.
+    ///
+    /// # Examples
+    /// ```
+    /// let hits = commons::Manager::new()?.dict::<String, u64>()?;
+    /// assert_eq!(hits.fetch_add("/", 1)?, 0);
+    /// assert_eq!(hits.fetch_add("/", 1)?, 1);
+    /// # Ok::<(), commons::Error>(())
+    /// ```
+    pub fn fetch_add<Q: ?Sized>(&self, key: &Q, number: V) -> Result<V>
+    where
+        K: Borrow<Q>,
+        KC: Encode<Q>,
+    {
+        if matches!(Self::shape(), Shape::Boxed) {
+            let mut before = V::from_word(0);
+            self.update(key, |old| {
+                before = old.unwrap_or(V::from_word(0));
+                Some(before.add(number))
+            })?;
+            return Ok(before);
+        }
+        self.with_key(key, |segment, hash, key| {
+            let mut old = ValueCopy::default();
+            let put = recovery::run(segment, |me| {
+                self.table.add(me, hash, key, number.to_word(), V::MASK, &mut old)
+            })?;
+            let put = self.after(segment, put)?;
+            let word = old.bytes().try_into().map(u64::from_le_bytes);
+            Ok(V::from_word(if put.existed { word.map_err(|_| Error::corrupted("a counter"))? } else { 0 }))
+        })
+    }
+}
+
+/// Iterator over the entries of a [`Dict`]; see [`Dict::iter`].
+pub struct Iter<K, V, KC = Auto, VC = Auto> {
+    dict: Dict<K, V, KC, VC>,
+    cursor: Cursor,
+    pairs: Vec<Pair>,
+}
+
+impl<K, V, KC: Codec<K>, VC: Codec<V>> Iterator for Iter<K, V, KC, VC> {
+    type Item = Result<(K, V)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(pair) = self.pairs.pop() {
+                match Dict::<K, V, KC, VC>::decode_pair(&pair) {
+                    // Its object went with it since it was copied: the entry is there no more.
+                    Err(e) if e.kind() == ErrorKind::Stale => continue,
+                    decoded => return Some(decoded),
+                }
+            }
+            if self.cursor.is_done() {
+                return None;
+            }
+            let next = self.dict.segment().and_then(|segment| {
+                names::recovery_free(self.dict.table.next_pairs(segment, &mut self.cursor, &mut self.pairs))
+            });
+            if let Err(error) = next {
+                self.cursor = Cursor::finished();
+                return Some(Err(error));
+            }
+        }
+    }
+}
+
+/// Repeats a read whose value held a handle of an object that went before the value was decoded: by then the entry has
+/// been replaced or removed as well.
+fn fresh<R>(mut read: impl FnMut() -> Result<R, Stop>) -> Result<R> {
+    const TRIES: u32 = 16;
+    let mut result = names::recovery_free(read());
+    for _ in 0..TRIES {
+        match &result {
+            Err(e) if e.kind() == ErrorKind::Stale => result = names::recovery_free(read()),
+            _ => break,
+        }
+    }
+    result
+}
+
+/// `bytes`, padded with zeros to whole words if entries are stored in place.
+#[inline(always)]
+fn with_padded<R>(shape: Shape, bytes: &[u8], f: impl FnOnce(&[u8]) -> R) -> R {
+    if matches!(shape, Shape::Boxed) || bytes.len() % 8 == 0 {
+        return f(bytes);
+    }
+    let mut padded = [0; 24];
+    padded[..bytes.len()].copy_from_slice(bytes);
+    f(&padded[..table::words_for(bytes.len()) * 8])
+}
+
+/// What of `bytes` is a value of fixed length, where entries are stored in place.
+#[inline(always)]
+fn trimmed(bytes: &[u8], shape: Shape, fixed_len: Option<usize>) -> &[u8] {
+    match (shape, fixed_len) {
+        (Shape::Inline { .. }, Some(len)) if len <= bytes.len() => &bytes[..len],
+        _ => bytes,
+    }
+}

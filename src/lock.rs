@@ -1,0 +1,248 @@
+//! The shared lock.
+
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use crate::codec::{Auto, Codec, Encode, fingerprint};
+use crate::dict::prepare_handles;
+use crate::error::{Error, ErrorKind, Result};
+use crate::handle::{Handle, handle_traits};
+use crate::mem::Segment;
+use crate::raw::lock::Acquired;
+use crate::raw::object::{BEARS, Kind, NESTED, ObjectId};
+use crate::raw::session::Session;
+use crate::raw::wait::Deadline;
+use crate::raw::{cell, collect, lock, object, recovery};
+
+/// A mutual exclusion lock between processes, around a value of type `T` or around nothing (`Lock<()>`).
+///
+/// # Crash
+/// A lock whose holder dies, by whatever death, is taken over by the next who asks for it, and the type of the answer says
+/// so: [`Held::Recovered`]. The value is the last that was set completely.
+///
+/// # Blocking
+/// Waiting spins for some microseconds, then sleeps in the kernel. A holder's death is noticed within 50 ms.
+///
+/// # Errors
+/// `WouldDeadlock` when the calling thread holds the lock already.
+///
+/// # Examples
+/// ```
+/// use commons::{Held, Manager};
+///
+/// let balance = Manager::new()?.lock(100u64)?;
+/// let guard = match balance.lock()? {
+///     Held::Clean(guard) => guard,
+///     Held::Recovered(guard) => guard, // the last holder died; the value is one that somebody set
+/// };
+/// guard.set(&(guard.get()? + 1))?;
+/// # Ok::<(), commons::Error>(())
+/// ```
+pub struct Lock<T = (), C = Auto> {
+    handle: Handle,
+    types: PhantomData<fn() -> (T, C)>,
+}
+
+handle_traits!([T, C: Codec<T>], Lock<T, C>, "Lock");
+
+/// A lock that was obtained, and how the last holder left it.
+#[derive(Debug)]
+#[must_use]
+pub enum Held<G> {
+    /// The last holder released it.
+    Clean(G),
+    /// The last holder died holding it.
+    Recovered(G),
+}
+
+impl<G> Held<G> {
+    /// The guard, however the last holder left the lock.
+    pub fn into_guard(self) -> G {
+        match self {
+            Held::Clean(guard) | Held::Recovered(guard) => guard,
+        }
+    }
+
+    /// Whether the last holder died holding it.
+    pub fn is_recovered(&self) -> bool {
+        matches!(self, Held::Recovered(_))
+    }
+}
+
+/// How an explicit [`acquire_timeout`](Lock::acquire_timeout) ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Acquire {
+    /// The lock is held; the last holder released it.
+    Clean,
+    /// The lock is held; the last holder died holding it.
+    Recovered,
+    /// Time was up.
+    TimedOut,
+}
+
+impl<T, C: Codec<T>> Lock<T, C> {
+    pub(crate) const KIND: Kind = Kind::Lock;
+
+    pub(crate) fn fingerprint() -> u64 {
+        fingerprint(&["lock", std::any::type_name::<T>(), std::any::type_name::<C>()])
+    }
+
+    pub(crate) fn over(handle: Handle) -> Result<Self> {
+        cell::lock_word(handle.hold.segment()?, handle.root)?;
+        Ok(Lock { handle, types: PhantomData })
+    }
+
+    #[inline]
+    fn take(&self, deadline: Deadline) -> Result<Acquired> {
+        let segment = self.handle.hold.segment()?;
+        let word = cell::lock_word(segment, self.handle.root)?;
+        recovery::run(segment, |me| lock::acquire(me, word, deadline))
+    }
+
+    fn guard(&self, acquired: Acquired) -> Option<Held<LockGuard<'_, T, C>>> {
+        let guard = LockGuard { lock: self, not_send: PhantomData };
+        match acquired {
+            Acquired::Clean => Some(Held::Clean(guard)),
+            Acquired::Recovered => Some(Held::Recovered(guard)),
+            Acquired::TimedOut => {
+                std::mem::forget(guard);
+                None
+            }
+        }
+    }
+
+    /// Waits for the lock.
+    #[inline]
+    pub fn lock(&self) -> Result<Held<LockGuard<'_, T, C>>> {
+        let acquired = self.take(Deadline::NEVER)?;
+        self.guard(acquired).ok_or_else(|| Error::new(ErrorKind::Stalled, "a wait without end that ended"))
+    }
+
+    /// Takes the lock if it is free; `None` if it is not.
+    pub fn try_lock(&self) -> Result<Option<Held<LockGuard<'_, T, C>>>> {
+        self.lock_timeout(Duration::ZERO)
+    }
+
+    /// Waits for the lock for at most `timeout`; `None` if it passes.
+    pub fn lock_timeout(&self, timeout: Duration) -> Result<Option<Held<LockGuard<'_, T, C>>>> {
+        let acquired = self.take(Deadline::after(timeout))?;
+        Ok(self.guard(acquired))
+    }
+
+    /// Waits for the lock without a guard: it stays held until [`release`](Lock::release). Whether the last holder died
+    /// holding it.
+    pub fn acquire(&self) -> Result<bool> {
+        Ok(self.take(Deadline::NEVER)? == Acquired::Recovered)
+    }
+
+    /// Waits for the lock for at most `timeout`, without a guard.
+    pub fn acquire_timeout(&self, timeout: Duration) -> Result<Acquire> {
+        Ok(match self.take(Deadline::after(timeout))? {
+            Acquired::Clean => Acquire::Clean,
+            Acquired::Recovered => Acquire::Recovered,
+            Acquired::TimedOut => Acquire::TimedOut,
+        })
+    }
+
+    /// Releases the lock, which may have been acquired by another thread or process.
+    ///
+    /// # Errors
+    /// `NotHeld` if nobody holds it.
+    pub fn release(&self) -> Result<()> {
+        let segment = self.handle.hold.segment()?;
+        segment.still_member()?;
+        lock::release(cell::lock_word(segment, self.handle.root)?)
+    }
+
+    /// Whether anybody holds it.
+    pub fn is_locked(&self) -> Result<bool> {
+        Ok(lock::is_locked(cell::lock_word(self.handle.hold.segment()?, self.handle.root)?))
+    }
+
+    fn set(&self, value: &T) -> Result<()> {
+        let segment = self.handle.hold.segment()?;
+        let dropped = C::with_encoded(value, |encoded| {
+            let handles = prepare_handles(segment, self.handle.hold.id(), &encoded)?;
+            recovery::run(segment, |me| {
+                if !lock::is_mine(me, cell::lock_word(segment, self.handle.root)?) {
+                    return Err(Error::new(ErrorKind::NotHeld, "a lock that somebody else released").into());
+                }
+                Ok(cell::replace(me, self.handle.root, encoded.bytes(), &handles)?)
+            })
+        })??;
+        if dropped {
+            collect::note_garbage(segment)?;
+        }
+        Ok(())
+    }
+}
+
+impl<T> Lock<T>
+where
+    Auto: Codec<T>,
+{
+    pub(crate) fn create(session: &Session, fingerprint: u64, value: &T) -> Result<ObjectId> {
+        Auto::with_encoded(value, |encoded| {
+            let ids = encoded.handles_of(session.segment().id());
+            for id in &ids {
+                object::entry(session.segment(), id.index)?.mark(*id, NESTED)?;
+            }
+            let words: Vec<u64> = ids.iter().map(|id| id.pack()).collect();
+            let id = session.create(Kind::Lock, fingerprint, |me, root| cell::create(me, root, encoded.bytes(), &words))?;
+            if !words.is_empty() {
+                object::entry(session.segment(), id.index)?.mark(id, BEARS)?;
+            }
+            Ok(id)
+        })?
+    }
+}
+
+/// The right to what a [`Lock`] guards; released when dropped.
+///
+/// In a child that forks while the guard exists, dropping it does nothing: the parent holds the lock.
+#[must_use = "the lock is released when the guard is dropped"]
+pub struct LockGuard<'a, T, C: Codec<T> = Auto> {
+    lock: &'a Lock<T, C>,
+    /// The holder is a thread.
+    not_send: PhantomData<*const ()>,
+}
+
+impl<T, C: Codec<T>> LockGuard<'_, T, C> {
+    /// The value.
+    ///
+    /// # Errors
+    /// `Decode` if what is stored is no `T`.
+    pub fn get(&self) -> Result<T> {
+        let handle = &self.lock.handle;
+        C::decode(&cell::read(handle.hold.segment()?, handle.root)?)
+    }
+
+    /// Sets the value.
+    ///
+    /// # Crash
+    /// The old value or the new.
+    ///
+    /// # Errors
+    /// `OutOfMemory`, `Encode`; `NotHeld` if somebody released the lock under this guard. The old value stays.
+    pub fn set(&self, value: &T) -> Result<()> {
+        self.lock.set(value)
+    }
+}
+
+impl<T, C: Codec<T>> Drop for LockGuard<'_, T, C> {
+    fn drop(&mut self) {
+        let release = |segment: &Segment| {
+            let word = cell::lock_word(segment, self.lock.handle.root)?;
+            recovery::run(segment, |me| Ok(lock::release_mine(me, word)?))
+        };
+        // Somebody who released it under this guard has had the last word.
+        let _ = self.lock.handle.hold.segment().and_then(release);
+    }
+}
+
+impl<T, C: Codec<T>> std::fmt::Debug for LockGuard<'_, T, C> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LockGuard").field("lock", self.lock).finish()
+    }
+}

@@ -1,0 +1,185 @@
+//! The internal lock: one word that is owner, waiters' flag and sequence number of what it guards.
+//!
+//! `sequence:32 | unused:15 | waiters:1 | owner:16`; the low half is the futex. `owner` is `slot + 1`, 0 is free.
+//!
+//! # Algorithm
+//!
+//! A futex mutex (Drepper, "Futexes are tricky"), with the sequence of a seqlock in the same word: the release that
+//! frees the latch also tells optimistic readers that something may have changed.
+//!
+//! # Invariants
+//!
+//! 1. Only the owner changes the owner field and the sequence; anybody may set the waiters' bit.
+//! 2. Every release, the undoing of a dead owner's included, raises the sequence. A latch is never stolen: a waiter
+//!    that finds its owner dead returns `Stop::Dead`, and recovery releases it. (With stealing and an unchanged
+//!    sequence two holders are possible.)
+//! 3. A woken waiter takes the latch with the waiters' bit set, since it cannot know that it was the only one.
+//! 4. The intent's `op` and `cell` are set before [`acquire`], so a kill leaves nothing held that nobody can find.
+
+use std::sync::atomic::{Ordering, fence};
+use std::time::Duration;
+
+use super::wait::{Deadline, Next, PATIENCE, Waiter, check_owner, stalled};
+use crate::error::Error;
+use crate::mem::{Me, Segment, Step, Word};
+
+const OWNER: u64 = 0xffff;
+const WAITERS: u64 = 1 << 16;
+const SEQUENCE_SHIFT: u32 = 32;
+/// A nap of those who wait for a latch without wanting it.
+const SHORT: Duration = Duration::from_millis(2);
+
+/// Owner field of a latch word: `slot + 1`, or 0.
+#[inline(always)]
+pub fn owner_of(word: u64) -> u64 {
+    word & OWNER
+}
+
+/// Sequence number of a latch word.
+#[inline(always)]
+pub fn sequence_of(word: u64) -> u32 {
+    (word >> SEQUENCE_SHIFT) as u32
+}
+
+/// The word of a latch that `owner` holds and nobody else has ever seen.
+pub fn held_by(owner: u64) -> u64 {
+    owner
+}
+
+/// Takes the latch.
+///
+/// # Blocking
+/// Spins for some microseconds, then sleeps in slices until the owner releases it.
+///
+/// # Errors
+/// `Stop::Dead` when the owner is dead: recover it and begin again. `Corrupted` when the word names this thread or
+/// nobody real; `Stalled` after 30 s.
+#[inline]
+pub fn acquire(me: &Me<'_>, word: &Word) -> Step<()> {
+    if !try_acquire(me, word) {
+        acquire_slowly(me.segment, me.owner(), word)?;
+    }
+    Ok(())
+}
+
+/// Takes the latch if it is free.
+#[inline]
+pub fn try_acquire(me: &Me<'_>, word: &Word) -> bool {
+    try_acquire_as(me.owner(), word)
+}
+
+#[inline]
+fn try_acquire_as(owner: u64, word: &Word) -> bool {
+    let seen = word.load(Ordering::Relaxed);
+    if owner_of(seen) != 0 || word.cas(seen, seen | owner, Ordering::Acquire).is_err() {
+        return false;
+    }
+    // Whoever sees one of the stores that follow, behind an Acquire fence, sees the sequence as of this taking.
+    fence(Ordering::Release);
+    true
+}
+
+#[cold]
+#[inline(never)]
+fn acquire_slowly(segment: &Segment, owner: u64, word: &Word) -> Step<()> {
+    let mut waiter = Waiter::until(Deadline::after(PATIENCE));
+    let mut bit = 0;
+    let mut looked = false;
+    loop {
+        let seen = word.load(Ordering::Relaxed);
+        let holder = owner_of(seen);
+        if holder == 0 {
+            if word.cas(seen, seen | owner | bit, Ordering::Acquire).is_ok() {
+                fence(Ordering::Release);
+                return Ok(());
+            }
+            continue; // somebody else's CAS succeeded: progress
+        }
+        if holder == owner {
+            return Err(Error::corrupted("a latch names this thread, which does not hold it").into());
+        }
+        match waiter.next() {
+            Next::Look => {}
+            _ if !looked => {
+                looked = true;
+                check_owner(segment, holder)?;
+            }
+            Next::Sleep(slice) => {
+                bit = WAITERS;
+                if seen & WAITERS != 0 || word.cas(seen, seen | WAITERS, Ordering::Relaxed).is_ok() {
+                    word.wait((seen | WAITERS) as u32, slice);
+                    let now = word.load(Ordering::Relaxed);
+                    if now | WAITERS == seen | WAITERS {
+                        check_owner(segment, holder)?;
+                    }
+                }
+            }
+            Next::TimedOut => return Err(stalled(segment, holder).into()),
+        }
+    }
+}
+
+/// Releases the latch, raises its sequence, and wakes a waiter if there is one.
+#[inline]
+pub fn release(word: &Word) {
+    let seen = word.load(Ordering::Relaxed);
+    let next = u64::from(sequence_of(seen).wrapping_add(1)) << SEQUENCE_SHIFT;
+    // Release: who takes the latch next, or reads the new sequence, sees what was done under it. A swap, so that a
+    // waiters' bit set meanwhile is seen.
+    let before = word.swap(next, Ordering::Release);
+    if before & WAITERS != 0 {
+        wake(word);
+    }
+}
+
+#[cold]
+fn wake(word: &Word) {
+    word.wake(1);
+}
+
+/// Raises the sequence and keeps the latch: what readers have copied so far is void.
+pub fn bump(word: &Word) {
+    word.fetch_add(1 << SEQUENCE_SHIFT, Ordering::AcqRel);
+    fence(Ordering::Release);
+}
+
+/// Releases the latch if `owner`, who is dead or failed, holds it; whether it did.
+pub fn release_for(word: &Word, owner: u64) -> bool {
+    let held = owner_of(word.load(Ordering::Acquire)) == owner;
+    if held {
+        release(word);
+    }
+    held
+}
+
+/// Waits until the latch is free, without taking it.
+///
+/// # Errors
+/// As [`acquire`].
+#[cold]
+pub fn wait_until_free(segment: &Segment, word: &Word) -> Step<()> {
+    let mut waiter = Waiter::until(Deadline::after(PATIENCE));
+    while owner_of(word.load(Ordering::Acquire)) != 0 {
+        wait_a_moment(segment, word, &mut waiter)?;
+    }
+    Ok(())
+}
+
+/// One step of waiting for whoever holds the latch.
+///
+/// # Errors
+/// As [`acquire`].
+#[cold]
+pub fn wait_a_moment(segment: &Segment, word: &Word, waiter: &mut Waiter) -> Step<()> {
+    let seen = word.load(Ordering::Acquire);
+    match waiter.next() {
+        Next::Look => {}
+        Next::Sleep(slice) => {
+            check_owner(segment, owner_of(seen))?;
+            // Not registered as a waiter: the release may wake somebody else, so short slices only.
+            word.wait(seen as u32, slice.min(SHORT));
+        }
+        Next::TimedOut => return Err(stalled(segment, owner_of(seen)).into()),
+    }
+    Ok(())
+}

@@ -1,0 +1,155 @@
+//! The users' lock: one word that names its holder for ever.
+//!
+//! `incarnation:24 | process:8 | unused:15 | waiters:1 | owner:16`; the low half is the futex. `owner` is `slot + 1`;
+//! process and incarnation name one use of a process record, so a holder that died is told from whoever takes its
+//! slot or record later.
+//!
+//! # Thread safety and crash
+//!
+//! 1. Taken by CAS, released by swap, so that the waiters' bit is seen.
+//! 2. The lock of a dead process is taken over by a CAS of the *whole* word, after the process has been recovered, and
+//!    the next holder is told: [`Acquired::Recovered`].
+//! 3. A thread that ends while it holds the lock leaves it held as long as its process lives. Any process may release
+//!    it, as with Python's lock.
+
+use std::sync::atomic::Ordering;
+
+use super::wait::{Deadline, Next, Waiter};
+use crate::error::{Error, ErrorKind, Result};
+use crate::mem::{Liveness, Me, Segment, Step, Stop, Word};
+
+const OWNER: u64 = 0xffff;
+const WAITERS: u64 = 1 << 16;
+const PROCESS_SHIFT: u32 = 32;
+const INCARNATION_SHIFT: u32 = 40;
+
+/// How a wait for a lock ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acquired {
+    /// The lock is held by the caller.
+    Clean,
+    /// The lock is held by the caller; the holder before it died holding it.
+    Recovered,
+    /// The deadline passed.
+    TimedOut,
+}
+
+fn word_for(me: &Me<'_>) -> u64 {
+    let process = me.segment.membership().me();
+    me.owner() | u64::from(process.index) << PROCESS_SHIFT | u64::from(process.incarnation) << INCARNATION_SHIFT
+}
+
+/// Takes the lock.
+///
+/// # Blocking
+/// Until it is free, its holder dies, or the deadline passes. A deadline that has passed already makes it a try.
+///
+/// # Errors
+/// `WouldDeadlock` if the calling thread holds it.
+#[inline]
+pub fn acquire(me: &Me<'_>, word: &Word, deadline: Deadline) -> Step<Acquired> {
+    let mine = word_for(me);
+    // LINEARIZES: the CAS; Acquire: what the last holder did is visible.
+    if word.load(Ordering::Relaxed) == 0 && word.cas(0, mine, Ordering::Acquire).is_ok() {
+        return Ok(Acquired::Clean);
+    }
+    acquire_slowly(me.segment, word, mine, deadline)
+}
+
+#[cold]
+#[inline(never)]
+fn acquire_slowly(segment: &Segment, word: &Word, mine: u64, deadline: Deadline) -> Step<Acquired> {
+    let mut waiter = Waiter::until(deadline);
+    let mut bit = 0;
+    let mut looked = false;
+    loop {
+        let seen = word.load(Ordering::Relaxed);
+        if seen & !WAITERS == 0 {
+            if word.cas(seen, mine | bit | (seen & WAITERS), Ordering::Acquire).is_ok() {
+                return Ok(Acquired::Clean);
+            }
+            continue; // somebody else's CAS succeeded: progress
+        }
+        if seen & !WAITERS == mine {
+            return Err(Error::new(ErrorKind::WouldDeadlock, "a lock").into());
+        }
+        let next = waiter.next();
+        let due = match next {
+            Next::Look => false,
+            Next::Sleep(_) => !std::mem::replace(&mut looked, true),
+            Next::TimedOut => !looked, // a try looks once, too
+        };
+        if due && holder_is_gone(segment, seen)? {
+            if word.cas(seen, mine | bit | (seen & WAITERS), Ordering::Acquire).is_ok() {
+                return Ok(Acquired::Recovered);
+            }
+            continue;
+        }
+        match next {
+            Next::TimedOut => return Ok(Acquired::TimedOut),
+            Next::Sleep(slice) => {
+                bit = WAITERS;
+                if seen & WAITERS != 0 || word.cas(seen, seen | WAITERS, Ordering::Relaxed).is_ok() {
+                    word.wait((seen | WAITERS) as u32, slice);
+                    looked = word.load(Ordering::Relaxed) | WAITERS != seen | WAITERS;
+                }
+            }
+            Next::Look => {}
+        }
+    }
+}
+
+/// Whether the process that `seen` names is gone and has been recovered.
+///
+/// # Errors
+/// `Stop::Dead` if it is dead and not yet recovered.
+fn holder_is_gone(segment: &Segment, seen: u64) -> Step<bool> {
+    let process = (seen >> PROCESS_SHIFT) as u32 & 0xff;
+    let incarnation = (seen >> INCARNATION_SHIFT) as u32;
+    if segment.incarnation(process)? != incarnation {
+        return Ok(true);
+    }
+    match segment.liveness(process)? {
+        Liveness::Alive => Ok(false),
+        Liveness::Dead => Err(Stop::Dead(process)),
+        Liveness::Free | Liveness::Poisoned => Ok(true),
+    }
+}
+
+/// Releases the lock, whoever holds it.
+///
+/// # Errors
+/// `NotHeld` if nobody does.
+#[inline]
+pub fn release(word: &Word) -> Result<()> {
+    if word.load(Ordering::Relaxed) & !WAITERS == 0 {
+        return Err(Error::new(ErrorKind::NotHeld, "a lock"));
+    }
+    // LINEARIZES: the swap; Release: the next holder sees what was done under the lock.
+    if word.swap(0, Ordering::Release) & WAITERS != 0 {
+        word.wake(1);
+    }
+    Ok(())
+}
+
+/// Releases the lock if the calling thread holds it.
+///
+/// # Errors
+/// `NotHeld` if it does not: somebody has released it, or a fork stands between.
+#[inline]
+pub fn release_mine(me: &Me<'_>, word: &Word) -> Result<()> {
+    if word.load(Ordering::Relaxed) & !WAITERS != word_for(me) {
+        return Err(Error::new(ErrorKind::NotHeld, "a lock"));
+    }
+    release(word)
+}
+
+/// Whether the calling thread holds the lock.
+pub fn is_mine(me: &Me<'_>, word: &Word) -> bool {
+    word.load(Ordering::Acquire) & !WAITERS == word_for(me)
+}
+
+/// Whether anybody holds it.
+pub fn is_locked(word: &Word) -> bool {
+    word.load(Ordering::Acquire) & !WAITERS & (OWNER | !0 << PROCESS_SHIFT) != 0
+}

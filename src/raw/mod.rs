@@ -1,0 +1,18 @@
+//! Bytes-only, crash-safe structures: latches, tables, rings, objects, recovery.
+//!
+//! Every operation here announces itself in the thread's intent record and commits with one store; `recovery` ties the
+//! structures together: it knows what each kind of operation leaves, and every operation of the floor above runs through
+//! [`recovery::run`].
+
+pub mod cell;
+pub mod check;
+pub mod collect;
+pub mod latch;
+pub mod lock;
+pub mod names;
+pub mod object;
+pub mod recovery;
+pub mod ring;
+pub mod session;
+pub mod table;
+pub mod wait;

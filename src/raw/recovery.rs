@@ -1,0 +1,272 @@
+//! Recovery: what becomes of an operation that did not end, of a process that died, and of one that leaves.
+//!
+//! Every operation of the floor above goes through [`run`]. It enters the segment, runs the operation, and if that ends
+//! early (an error, a panic, a dead process in the way) resolves the thread's own intent exactly as a survivor would
+//! resolve a dead thread's. So there is one piece of code that puts things right, and the crash tests test it.
+//!
+//! # What a kill leaves
+//!
+//! Recovery itself may be killed anywhere: the claim on the dead process is taken over, and every step repeats.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::object::{self, Entry, Kind, State};
+use super::{cell, collect, ring, table};
+use crate::error::{Error, ErrorKind, Result};
+use crate::mem::{Field, Intent, Liveness, Me, Op, OpKind, Segment, Step, Stop};
+
+/// Dead processes that one operation may have to recover before it gets through.
+const MAX_RECOVERIES: u32 = 2048;
+/// How long to stay out of the way of somebody else's recovery before looking again.
+const COURTESY: Duration = Duration::from_micros(500);
+
+/// Runs an operation of the calling thread, recovering the dead that stand in its way.
+///
+/// # Errors
+/// Those of the operation. Whatever it had under way has been undone, or completed if it was committed.
+#[inline]
+pub fn run<'a, R>(segment: &'a Segment, mut operation: impl FnMut(&Me<'a>) -> Step<R>) -> Result<R> {
+    match attempt(segment, &mut operation) {
+        Ok(result) => Ok(result),
+        Err(stop) => run_again(segment, stop, &mut operation),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn run_again<'a, R>(
+    segment: &'a Segment,
+    mut stop: Stop,
+    operation: &mut impl FnMut(&Me<'a>) -> Step<R>,
+) -> Result<R> {
+    for _ in 0..MAX_RECOVERIES {
+        match stop {
+            Stop::Error(error) => return Err(error),
+            Stop::Dead(process) => recover(segment, process)?,
+        }
+        match attempt(segment, operation) {
+            Ok(result) => return Ok(result),
+            Err(next) => stop = next,
+        }
+    }
+    Err(Error::new(ErrorKind::Contended, "too many dead processes in the way"))
+}
+
+#[inline]
+fn attempt<'a, R>(segment: &'a Segment, operation: &mut impl FnMut(&Me<'a>) -> Step<R>) -> Step<R> {
+    let me = segment.enter()?;
+    let unfinished = Unfinished(&me);
+    let result = operation(&me);
+    if result.is_ok() {
+        std::mem::forget(unfinished);
+        debug_assert!(me.intent.get(Field::Op) == 0, "an operation ended well and left its intent");
+    }
+    result
+}
+
+/// Resolves the thread's own intent when an operation ends early.
+struct Unfinished<'m, 'a>(&'m Me<'a>);
+
+impl Drop for Unfinished<'_, '_> {
+    #[cold]
+    fn drop(&mut self) {
+        let Me { segment, intent, .. } = self.0;
+        // What cannot be resolved is corrupted, and the operation fails with an error in any case.
+        let _ = resolve(segment, self.0.slot().index, intent);
+    }
+}
+
+/// Completes or undoes what slot `slot` has under way, and clears its intent. Takes no lock, allocates nothing, and can
+/// be repeated from any point.
+///
+/// # Errors
+/// `Corrupted`; the intent stays then.
+pub fn resolve(segment: &Segment, slot: u16, intent: &Intent<'_>) -> Result<()> {
+    resolve_structures(segment, slot, intent)?;
+    resolve_blocks(segment, slot, intent)?;
+    intent.set(Field::Op, 0);
+    Ok(())
+}
+
+fn resolve_structures(segment: &Segment, slot: u16, intent: &Intent<'_>) -> Result<()> {
+    let Some(op) = Op::unpack(intent.get(Field::Op)) else { return Ok(()) };
+    let op = op.ok_or_else(|| Error::corrupted("the operation of an intent"))?;
+    match op.kind {
+        OpKind::TablePut
+        | OpKind::TableRemove
+        | OpKind::TableSplit
+        | OpKind::TableClear
+        | OpKind::TableSnapshot => table::resolve(segment, slot, intent, op),
+        OpKind::RingPush | OpKind::RingPop | OpKind::RingSeal => ring::resolve(segment, slot, intent, op),
+        OpKind::ObjectBuild | OpKind::ObjectDestroy => object::resolve(segment, slot, intent, op),
+        OpKind::Collect => collect::resolve(segment, slot, intent),
+        OpKind::CellPut => cell::resolve(segment, intent),
+    }
+}
+
+/// Frees whatever the structures left named: it is in none of them.
+fn resolve_blocks(segment: &Segment, slot: u16, intent: &Intent<'_>) -> Result<()> {
+    let run = intent.get(Field::Run);
+    if run != 0 {
+        segment.undo_run(slot, run)?;
+        intent.set(Field::Run, 0);
+    }
+    for field in [Field::Alloc, Field::Alloc2] {
+        let block = intent.get(field);
+        if block != 0 {
+            segment.release_if_allocated(block)?;
+            intent.set(field, 0);
+        }
+    }
+    let block = intent.get(Field::Free);
+    if block != 0 {
+        segment.release_for(block)?;
+        intent.set(Field::Free, 0);
+    }
+    Ok(())
+}
+
+/// Recovers dead process `index`; returns at once if somebody else is at it or it is not dead.
+///
+/// # Complexity
+/// Linear in thread slots, objects, and committed pages; microseconds for a small segment.
+///
+/// # Errors
+/// `Corrupted`; after three such attempts the process is left alone for good.
+#[cold]
+pub fn recover(segment: &Segment, index: u32) -> Result<()> {
+    let Some(claim) = segment.begin_recovery(index)? else {
+        std::thread::sleep(COURTESY);
+        return Ok(());
+    };
+    for slot in 0..segment.slots_used() {
+        let state = segment.slot_state(slot)?;
+        if state.used && state.process == index {
+            recover_slot(segment, slot)?;
+        }
+    }
+    for entry in object::entries(segment) {
+        entry?.let_go(index);
+    }
+    claim.finish()?;
+    // What only the dead had is garbage now. Freeing it is an operation like any other, and no part of the recovery.
+    let _ = collect::orphans(segment);
+    Ok(())
+}
+
+fn recover_slot(segment: &Segment, slot: u16) -> Result<()> {
+    let intent = segment.intent_of(slot)?;
+    resolve_structures(segment, slot, &intent)?;
+    resolve_blocks(segment, slot, &intent)?;
+    if let Some(Some(op)) = Op::unpack(intent.get(Field::Op))
+        && op.kind == OpKind::TableClear
+    {
+        // The rest of a clear takes latches, so it is done as an operation of this thread. A kill here leaves both
+        // intents, and either is enough.
+        let root = intent.get(Field::Object);
+        run(segment, |me| table::resume_clear(me, root, op))?;
+    }
+    intent.set(Field::Op, 0);
+    segment.free_slot(slot);
+    Ok(())
+}
+
+/// Recovers every dead process. Returns how many there were.
+///
+/// # Errors
+/// As [`recover`]; the others are recovered nevertheless.
+pub fn recover_all(segment: &Segment) -> Result<usize> {
+    let dead: Vec<u32> =
+        segment.processes().filter(|(_, l)| matches!(l, Ok(Liveness::Dead))).map(|(index, _)| index).collect();
+    let mut result = Ok(dead.len());
+    for index in dead {
+        if let Err(error) = recover(segment, index) {
+            result = Err(error);
+        }
+    }
+    result
+}
+
+/// Gives back what this process still has in the segment, before it leaves in good order.
+#[cold]
+pub fn leave(segment: &Segment) {
+    if segment.still_member().is_err() {
+        return;
+    }
+    let me = segment.membership().me().index;
+    for slot in 0..segment.slots_used() {
+        let Ok(state) = segment.slot_state(slot) else { return };
+        if state.used && state.process == me {
+            if let Ok(intent) = segment.intent_of(slot) {
+                let _ = resolve(segment, slot, &intent);
+            }
+            segment.free_slot(slot);
+        }
+    }
+}
+
+/// Frees every block of the object in `entry`, whose owner (building or destroying it) the intent belongs to.
+///
+/// Each block is named, its reference cleared, and then freed; so a walk cut short at any point is simply begun again.
+pub fn destroy_blocks(segment: &Segment, intent: &Intent<'_>, entry: Entry<'_>) -> Result<()> {
+    let root = entry.root();
+    let half_freed = intent.get(Field::Free);
+    if half_freed != 0 {
+        if root != 0 {
+            visit_blocks(segment, entry, root, &mut |word, block| {
+                if block == half_freed {
+                    word.store(0, Ordering::Release);
+                }
+                Ok(())
+            })?;
+        }
+        if half_freed == root {
+            entry.root_ref().store(0, Ordering::Release);
+        }
+        segment.release_for(half_freed)?;
+        intent.set(Field::Free, 0);
+    }
+    let root = entry.root();
+    if root == 0 {
+        return Ok(());
+    }
+    let mut free = |word: &crate::mem::Word, block| {
+        intent.set(Field::Free, block);
+        word.store(0, Ordering::Release);
+        segment.release_for(block)?;
+        intent.set(Field::Free, 0);
+        Ok(())
+    };
+    visit_blocks(segment, entry, root, &mut free)?;
+    free(entry.root_ref(), root)
+}
+
+/// Every reference to a block inside the object in `entry`, but not the one to its root.
+pub fn visit_blocks(
+    segment: &Segment,
+    entry: Entry<'_>,
+    root: u64,
+    f: &mut dyn FnMut(&crate::mem::Word, u64) -> Result<()>,
+) -> Result<()> {
+    match entry.kind()? {
+        Kind::Dict | Kind::Directory => table::visit(segment, root, f),
+        Kind::Queue => ring::visit(segment, root, f),
+        Kind::Lock => cell::visit(segment, root, f),
+    }
+}
+
+/// Every handle inside the values of the object in `entry`.
+pub fn visit_handles(segment: &Segment, entry: Entry<'_>, f: &mut dyn FnMut(u64) -> Result<()>) -> Result<()> {
+    match (entry.root(), entry.kind()?) {
+        (0, _) | (_, Kind::Directory) => Ok(()),
+        (root, Kind::Dict) => table::visit_handles(segment, root, f),
+        (root, Kind::Queue) => ring::visit_handles(segment, root, f),
+        (root, Kind::Lock) => cell::visit_handles(segment, root, f),
+    }
+}
+
+/// Whether an object may be used: it is, or it is being decided about.
+pub fn is_present(state: State) -> bool {
+    matches!(state, State::Live | State::Condemned | State::Doomed)
+}

@@ -1,0 +1,372 @@
+//! Waiting for an item or for room, and the wake-ups.
+//!
+//! # Algorithm
+//!
+//! Spin for some microseconds. Then the first to wait sets `waiting` in the very slot word that the other side must
+//! claim next, and sleeps on it; whoever comes while it is set sleeps on the *follow* futex, at the value read before
+//! it looked. The claim sees `waiting` and wakes one sleeper of the slot, or of follow if there was none.
+//!
+//! # Thread safety and invariants
+//!
+//! 1. Who leaves a sleep, with whatever result, raises follow and wakes one: the *baton*. It is a destructor here, so
+//!    it is never forgotten. Without it somebody sleeps beside an item.
+//! 2. A sleeper holds nothing and is inside no operation; `waiting` that nobody waits for costs one vain wake-up.
+//! 3. At a slot that somebody is working on there is no bit to set: short slices, and a look whether it lives.
+//! 4. Every sleep is a slice. Between slices a sleeper looks through part of the ring for claims of the dead, which
+//!    nobody else might ever meet.
+//!
+//! # Crash
+//!
+//! A sleeper or a waker that dies costs the others a slice; recovery wakes all.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::Ring;
+use super::part::{Part, Shape};
+use super::place::{Find, Room, find_at, room_at};
+use super::slot::{Seen, Slot, State};
+use crate::error::{Error, ErrorKind, Result};
+use crate::mem::{Segment, Step, Word};
+use crate::os;
+use crate::raw::wait::{Deadline, Next, PATIENCE, Waiter, check_owner, stalled};
+
+/// Least and greatest time of spinning, in nanoseconds.
+const SPIN_LEAST: u64 = 5_000;
+pub(super) const SPIN_MOST: u64 = 20_000;
+/// Slices of waiting for somebody who does not know that we wait.
+const BUSY_SLICE: Duration = Duration::from_millis(2);
+/// Slots that a sleeper looks through after each slice.
+const WINDOW: u32 = 1024;
+
+/// What is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Item,
+    Room,
+}
+
+/// What a waiter finds.
+enum Look<'a> {
+    /// Trying is worth while.
+    Ready,
+    /// The other side must claim this slot next.
+    Idle { slot: Slot<'a>, cell: u64, seen: Seen },
+    /// Somebody is working on the slot.
+    Busy { slot: Slot<'a>, seen: Seen },
+}
+
+/// One wait, from the first look to the end. Dropping it passes the baton on.
+///
+/// ```text
+/// let mut sleeper = ring.wait_for_item(segment, deadline);
+/// while ring.pop(&segment.enter()?, &mut out)? == Pop::Empty {
+///     if !sleeper.next()? { return TimedOut }
+/// }
+/// ```
+#[must_use = "a wait that nobody waits for"]
+pub struct Sleeper<'a> {
+    ring: &'a Ring,
+    segment: &'a Segment,
+    side: Side,
+    slices: Waiter,
+    slept: bool,
+    /// The word that we have set `waiting` in.
+    marked: Option<(u64, Seen)>,
+    /// Where the next look for the dead begins.
+    cursor: u32,
+}
+
+impl Ring {
+    /// A wait for something to pop.
+    pub fn wait_for_item<'a>(&'a self, segment: &'a Segment, deadline: Deadline) -> Sleeper<'a> {
+        self.wait(segment, deadline, Side::Item)
+    }
+
+    /// A wait for room to push.
+    pub fn wait_for_room<'a>(&'a self, segment: &'a Segment, deadline: Deadline) -> Sleeper<'a> {
+        self.wait(segment, deadline, Side::Room)
+    }
+
+    fn wait<'a>(&'a self, segment: &'a Segment, deadline: Deadline, side: Side) -> Sleeper<'a> {
+        let slices = Waiter::spinning(deadline, 0);
+        Sleeper { ring: self, segment, side, slices, slept: false, marked: None, cursor: 0 }
+    }
+}
+
+impl<'a> Sleeper<'a> {
+    /// Waits until trying again is worth while; `false` when the deadline has passed. To be called outside operations.
+    ///
+    /// # Errors
+    /// `Stop::Dead` if a dead process holds a slot: recover it and call again. `Corrupted`; `Evicted`.
+    pub fn next(&mut self) -> Step<bool> {
+        if self.spin()? {
+            return Ok(true);
+        }
+        loop {
+            // Acquire, and before the look: a baton passed after the look changes it, so the sleep ends at once.
+            let turn = self.follow()?.load(Ordering::Acquire);
+            let look = self.look()?;
+            if matches!(look, Look::Ready) {
+                return Ok(true);
+            }
+            match self.slices.next() {
+                Next::Look => continue,
+                Next::TimedOut => return Ok(false),
+                Next::Sleep(slice) => self.sleep(look, turn, slice)?,
+            }
+            self.segment.still_member()?;
+            self.look_for_the_dead()?;
+        }
+    }
+
+    fn sleep(&mut self, look: Look<'a>, turn: u64, slice: Duration) -> Step<()> {
+        match look {
+            Look::Ready => {}
+            Look::Busy { slot, seen } => {
+                check_owner(self.segment, seen.owner())?;
+                slot.sleep(seen, slice.min(BUSY_SLICE));
+            }
+            Look::Idle { slot, cell, seen } if seen.is_waiting() => {
+                self.slept = true;
+                if self.marked == Some((cell, seen)) {
+                    slot.sleep(seen, slice);
+                } else {
+                    self.follow()?.wait(turn as u32, slice);
+                }
+            }
+            Look::Idle { slot, cell, seen } => {
+                if let Some(marked) = slot.mark_waiting(seen) {
+                    (self.slept, self.marked) = (true, Some((cell, marked)));
+                    slot.sleep(marked, slice);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks for a while; the longer, the more often that has been of use.
+    fn spin(&self) -> Step<bool> {
+        let patience = self.ring.spin.load(Ordering::Relaxed); // local
+        let mut end = 0;
+        for round in 0u32.. {
+            if matches!(self.look()?, Look::Ready) {
+                if round > 0 && patience < SPIN_MOST {
+                    self.ring.spin.store((patience + patience / 4).min(SPIN_MOST), Ordering::Relaxed); // local
+                }
+                return Ok(true);
+            }
+            os::pause();
+            if round % 16 == 0 {
+                let now = os::now_nanos();
+                end = if end == 0 { now + patience } else { end };
+                if now >= end {
+                    break;
+                }
+            }
+        }
+        self.ring.spin.store((patience - patience / 8).max(SPIN_LEAST), Ordering::Relaxed); // local
+        Ok(false)
+    }
+
+    fn follow(&self) -> Result<&'a Word> {
+        follow(&self.ring.shape, self.segment, self.side)
+    }
+
+    #[inline]
+    fn look(&self) -> Result<Look<'a>> {
+        match self.side {
+            Side::Item => self.look_for_item(),
+            Side::Room => self.look_for_room(),
+        }
+    }
+
+    fn look_for_item(&self) -> Result<Look<'a>> {
+        let part = self.ring.pop_part(self.segment)?;
+        if part.returned().load(Ordering::Acquire) != 0 || self.ring.is_drained() {
+            return Ok(Look::Ready);
+        }
+        let hint = part.place(part.head())?;
+        let mut place = hint;
+        for _ in 0..part.fuel() {
+            let slot = part.slot(place.index());
+            let seen = slot.look();
+            match find_at(place, seen, part.slots)? {
+                Find::Item | Find::Buried | Find::Sealed => return Ok(Look::Ready),
+                Find::Beyond(further) => place = further,
+                Find::Writing => return Ok(Look::Busy { slot, seen }),
+                found @ (Find::Nothing | Find::Blocked) => {
+                    part.advance(part.head(), hint, place);
+                    // After the slot was seen EMPTY: who closes from now on finds it in our `waiting`'s way.
+                    return Ok(if part.next().load(Ordering::Acquire) != 0 {
+                        Look::Ready
+                    } else if found == Find::Nothing {
+                        Look::Idle { slot, cell: part.cell(place.index()), seen }
+                    } else {
+                        Look::Busy { slot, seen }
+                    });
+                }
+            }
+        }
+        Err(contended())
+    }
+
+    fn look_for_room(&self) -> Result<Look<'a>> {
+        let part = self.ring.push_part(self.segment)?;
+        let hint = part.place(part.tail())?;
+        let mut place = hint;
+        for _ in 0..part.fuel() {
+            let slot = part.slot(place.index());
+            let seen = slot.look();
+            match room_at(place, seen, part.slots)? {
+                Room::Beyond(further) => place = further,
+                Room::Free | Room::Sealed | Room::Occupied(State::Buried) => return Ok(Look::Ready),
+                Room::Occupied(state) => {
+                    part.advance(part.tail(), hint, place);
+                    return Ok(if part.next().load(Ordering::Acquire) != 0 || self.ring.shape.unbounded {
+                        Look::Ready
+                    } else if state == State::Full {
+                        Look::Idle { slot, cell: part.cell(place.index()), seen }
+                    } else {
+                        Look::Busy { slot, seen }
+                    });
+                }
+            }
+        }
+        Err(contended())
+    }
+
+    /// Checks the owners of claims in the next stretch of the ring.
+    fn look_for_the_dead(&mut self) -> Step<()> {
+        let part = match self.side {
+            Side::Item => self.ring.pop_part(self.segment)?,
+            Side::Room => self.ring.push_part(self.segment)?,
+        };
+        for _ in 0..part.slots.min(WINDOW) {
+            self.cursor = if self.cursor + 1 < part.slots { self.cursor + 1 } else { 0 };
+            let seen = part.slot(self.cursor).look();
+            if matches!(seen.state(), State::Reading | State::Writing) {
+                check_owner(self.segment, seen.owner())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Sleeper<'_> {
+    fn drop(&mut self) {
+        if self.slept
+            && let Ok(follow) = self.follow()
+        {
+            pass_baton(follow, 1);
+        }
+    }
+}
+
+fn follow<'a>(shape: &Shape, segment: &'a Segment, side: Side) -> Result<&'a Word> {
+    let first = shape.first_part(segment)?;
+    Ok(match side {
+        Side::Item => first.items(),
+        Side::Room => first.room(),
+    })
+}
+
+/// Raises a follow futex and wakes `count` of its sleepers. Release: who sees it raised sees what there is to see.
+fn pass_baton(follow: &Word, count: u32) {
+    follow.fetch_add(1, Ordering::AcqRel);
+    follow.wake(count);
+}
+
+/// The wake-up owed by a producer whose claim of `slot` saw a waiting consumer.
+#[cold]
+pub(super) fn wake_consumer(shape: &Shape, segment: &Segment, slot: Slot<'_>) -> Result<()> {
+    if slot.wake(1) == 0 {
+        pass_baton(follow(shape, segment, Side::Item)?, 1);
+    }
+    Ok(())
+}
+
+/// The wake-up owed by a consumer whose claim of `slot` saw a waiting producer.
+#[cold]
+pub(super) fn wake_producer(shape: &Shape, segment: &Segment, slot: Slot<'_>) -> Result<()> {
+    if slot.wake(1) == 0 {
+        pass_baton(follow(shape, segment, Side::Room)?, 1);
+    }
+    Ok(())
+}
+
+/// Seals the EMPTY slot `seen` and wakes the consumers that wait for it.
+#[cold]
+pub(super) fn seal_and_wake(shape: &Shape, segment: &Segment, slot: Slot<'_>, seen: Seen) -> Result<bool> {
+    let sealed = slot.seal(seen);
+    if sealed && seen.is_waiting() {
+        slot.wake(u32::MAX);
+        pass_baton(follow(shape, segment, Side::Item)?, u32::MAX);
+    }
+    Ok(sealed)
+}
+
+/// Wakes everybody who waits for anything in `part`: after a death nobody knows who was to be woken.
+#[cold]
+pub(super) fn wake_everybody(shape: &Shape, segment: &Segment, part: &Part<'_>) -> Result<()> {
+    // Who waits for an item has marked the first EMPTY slot, who waits for room the first one still in use. The bit is
+    // taken back, so that who has just set it does not fall asleep behind this wake-up.
+    for hint in [part.head(), part.tail()] {
+        let mut place = part.place(hint)?;
+        for _ in 0..part.fuel() {
+            let slot = part.slot(place.index());
+            let seen = slot.look();
+            let further = if std::ptr::eq(hint, part.head()) {
+                match find_at(place, seen, part.slots)? {
+                    Find::Beyond(further) => Some(further),
+                    Find::Item | Find::Buried | Find::Writing => Some(place.after(part.slots)),
+                    Find::Nothing | Find::Blocked | Find::Sealed => None,
+                }
+            } else {
+                match room_at(place, seen, part.slots)? {
+                    Room::Beyond(further) => Some(further),
+                    Room::Free | Room::Occupied(_) | Room::Sealed => None,
+                }
+            };
+            let Some(further) = further else {
+                slot.unmark_waiting(seen);
+                slot.wake(u32::MAX);
+                break;
+            };
+            place = further;
+        }
+    }
+    pass_baton(follow(shape, segment, Side::Item)?, u32::MAX);
+    pass_baton(follow(shape, segment, Side::Room)?, u32::MAX);
+    Ok(())
+}
+
+/// Waits for the owner of a claimed slot to go on.
+///
+/// # Errors
+/// `Stop::Dead` if it is dead; `Stalled` after 30 s; `Corrupted` if it is nobody.
+#[cold]
+pub(super) fn wait_until_changed(segment: &Segment, slot: Slot<'_>, seen: Seen) -> Step<()> {
+    let mut waiter = Waiter::until(Deadline::after(PATIENCE));
+    let mut looked = false;
+    while slot.look() == seen {
+        match waiter.next() {
+            Next::Look => {}
+            _ if !looked => {
+                looked = true;
+                check_owner(segment, seen.owner())?;
+            }
+            Next::Sleep(slice) => {
+                slot.sleep(seen, slice.min(BUSY_SLICE));
+                check_owner(segment, seen.owner())?;
+            }
+            Next::TimedOut => return Err(stalled(segment, seen.owner()).into()),
+        }
+    }
+    Ok(())
+}
+
+#[cold]
+fn contended() -> Error {
+    Error::new(ErrorKind::Contended, "waiting for a queue")
+}

@@ -1,0 +1,382 @@
+//! A process's use of a segment: one mapping and one membership for each segment file, and what its handles hold.
+//!
+//! How many handles of this process hold an object is counted here, in its own memory; the object's shared holder bit
+//! changes only with the first and the last of them, under the lock of the counts.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64 as LocalU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::{Mutex, MutexGuard};
+
+use super::object::{self, Kind, ObjectId, State};
+use super::table::{self, Shape};
+use super::{check, collect, names, recovery};
+use crate::error::{Error, ErrorKind, Result};
+use crate::mem::{Locator, Me, Mode, Options, Segment, SegmentId, Step, Word};
+use crate::os::{self, FileId};
+
+/// A segment as this process uses it.
+pub struct Session {
+    segment: Arc<Segment>,
+    holds: Mutex<Holds>,
+}
+
+/// How often this process holds each object.
+struct Holds {
+    /// The fork generation that the counts belong to: a forked child begins with none.
+    process: u64,
+    counts: HashMap<u32, (u32, u32)>,
+}
+
+/// Every session of the process, by segment file.
+static REGISTRY: Mutex<Option<HashMap<FileId, Weak<Session>>>> = Mutex::new(None);
+
+/// Longest wait for a process-local lock: one that was held when the process forked is held for ever in the child.
+const LOCAL_PATIENCE: Duration = Duration::from_secs(10);
+
+fn lock<T>(mutex: &Mutex<T>) -> Result<MutexGuard<'_, T>> {
+    mutex.try_lock_for(LOCAL_PATIENCE).ok_or_else(|| {
+        Error::new(ErrorKind::Reentrant, "a lock of this process, held by a thread that the process forked away from")
+    })
+}
+
+impl Session {
+    /// Creates an anonymous segment.
+    pub fn anonymous(options: &Options) -> Result<Arc<Session>> {
+        let mut registry = lock(&REGISTRY)?;
+        register(&mut registry, Segment::anonymous(options)?)
+    }
+
+    /// Opens or creates a named one.
+    pub fn named(name: &str, mode: Mode, options: &Options) -> Result<Arc<Session>> {
+        let path = Segment::path_of(name)?;
+        Session::at(&path, mode, || Segment::named(name, mode, options))
+    }
+
+    /// Opens or creates one in a file.
+    pub fn file(path: &Path, mode: Mode, options: &Options) -> Result<Arc<Session>> {
+        Session::at(path, mode, || Segment::file(path, mode, options))
+    }
+
+    fn at(path: &Path, mode: Mode, open: impl FnOnce() -> Result<Arc<Segment>>) -> Result<Arc<Session>> {
+        let mut registry = lock(&REGISTRY)?;
+        if let Ok(id) = os::path_id(path)
+            && let Some(session) = registry.get_or_insert_default().get(&id).and_then(Weak::upgrade)
+        {
+            return match mode {
+                Mode::Create => Err(Error::new(ErrorKind::AlreadyExists, format!("segment {path:?}"))),
+                Mode::Open | Mode::OpenOrCreate => Ok(session),
+            };
+        }
+        register(&mut registry, open()?)
+    }
+
+    /// The session of the segment that another process calls `id`, opened if need be.
+    pub fn locate(id: SegmentId, locator: &Locator) -> Result<Arc<Session>> {
+        let mut registry = lock(&REGISTRY)?;
+        let known = registry.get_or_insert_default().values().filter_map(Weak::upgrade).find(|s| s.segment.id() == id);
+        match known {
+            Some(session) => Ok(session),
+            None => register(&mut registry, Segment::locate(id, locator)?),
+        }
+    }
+
+    /// A second membership of this process in the same segment, as another process would have it. For tests.
+    #[cfg(debug_assertions)]
+    pub fn twin(&self) -> Result<Arc<Session>> {
+        let segment = Segment::locate(self.segment.id(), self.segment.locator())?;
+        Ok(Arc::new(Session::over(segment)))
+    }
+
+    fn over(segment: Arc<Segment>) -> Session {
+        Session { segment, holds: Mutex::new(Holds { process: os::generation(), counts: HashMap::new() }) }
+    }
+
+    /// The segment.
+    #[inline]
+    pub fn segment(&self) -> &Arc<Segment> {
+        &self.segment
+    }
+
+    fn holds(&self) -> Result<MutexGuard<'_, Holds>> {
+        let mut holds = lock(&self.holds)?;
+        let process = os::generation();
+        if holds.process != process {
+            holds.process = process;
+            holds.counts.clear();
+        }
+        Ok(holds)
+    }
+
+    /// Creates an object that this process holds once.
+    pub fn create(
+        &self,
+        kind: Kind,
+        fingerprint: u64,
+        build: impl Fn(&Me<'_>, &Word) -> Result<()>,
+    ) -> Result<ObjectId> {
+        let mut result = self.try_create(kind, fingerprint, &build);
+        if result.as_ref().is_err_and(|e| e.kind() == ErrorKind::OutOfMemory) && collect::collect(&self.segment)? > 0 {
+            result = self.try_create(kind, fingerprint, &build);
+        }
+        result
+    }
+
+    fn try_create(
+        &self,
+        kind: Kind,
+        fingerprint: u64,
+        build: &impl Fn(&Me<'_>, &Word) -> Result<()>,
+    ) -> Result<ObjectId> {
+        recovery::run(&self.segment, |me| {
+            let mut holds = None;
+            let process = self.segment.membership().me().index;
+            let id = object::create(me, kind, fingerprint, build, |entry, id| {
+                // Counted before it is alive, and the counts stay locked until it is.
+                let mut counts = self.holds().ok();
+                if let Some(counts) = &mut counts {
+                    counts.counts.insert(id.index, (id.generation, 1));
+                }
+                entry.hold(process);
+                holds = counts;
+            })?;
+            Ok(id)
+        })
+    }
+
+    /// Holds object `id` once more. `Ok(false)`: it is gone.
+    pub fn hold(&self, id: ObjectId) -> Result<bool> {
+        if recovery::run(&self.segment, |_| self.hold_within(id))? {
+            return Ok(true);
+        }
+        // This process's bit was set for a moment, on whatever is in the entry now.
+        if object::entry(&self.segment, id.index).is_ok() {
+            collect::after_release(&self.segment, id.index)?;
+        }
+        Ok(false)
+    }
+
+    /// As [`hold`](Session::hold), inside an operation.
+    pub fn hold_within(&self, id: ObjectId) -> Step<bool> {
+        let mut holds = self.holds()?;
+        if let Some((generation, count)) = holds.counts.get_mut(&id.index) {
+            let same = *generation == id.generation;
+            *count += u32::from(same);
+            return Ok(same); // while this process holds one generation there is no other
+        }
+        let acquired = object::acquire(&self.segment, id, self.segment.membership().me().index)?;
+        if acquired {
+            holds.counts.insert(id.index, (id.generation, 1));
+        }
+        Ok(acquired)
+    }
+
+    /// Holds `id` once less. The last to let go of an object frees it, unless it has a name or a container holds it.
+    pub fn release(&self, id: ObjectId) -> Result<()> {
+        let mut holds = self.holds()?;
+        match holds.counts.get_mut(&id.index) {
+            Some((generation, count)) if *generation == id.generation => *count -= 1,
+            _ => return Ok(()),
+        }
+        if holds.counts[&id.index].1 > 0 {
+            return Ok(());
+        }
+        holds.counts.remove(&id.index);
+        let entry = object::entry(&self.segment, id.index)?;
+        entry.let_go(self.segment.membership().me().index);
+        drop(holds);
+        collect::after_release(&self.segment, id.index)
+    }
+
+    /// Gives object `id`, which this process holds, a name, unless the name is taken.
+    pub fn give_name(&self, name: &str, id: ObjectId) -> Result<bool> {
+        if !names::exists(&self.segment) {
+            let directory = self.create(Kind::Directory, 0, |me, root| table::create(me, root, Shape::Boxed))?;
+            names::establish(&self.segment, directory)?;
+            self.release(directory)?;
+        }
+        names::insert(&self.segment, name, id)
+    }
+
+    /// Kind, fingerprint and root of object `id`, which this process holds.
+    pub fn describe(&self, id: ObjectId) -> Result<(Kind, u64, u64)> {
+        let entry = object::entry(&self.segment, id.index)?;
+        let status = entry.status()?;
+        if status.generation != id.generation || !recovery::is_present(status.state) {
+            return Err(Error::new(ErrorKind::Stale, format!("object #{}", id.index)));
+        }
+        Ok((entry.kind()?, entry.fingerprint(), entry.root()))
+    }
+
+    /// The object called `name`, held once.
+    pub fn open_name(&self, name: &str) -> Result<Option<ObjectId>> {
+        while let Some(id) = names::look_up(&self.segment, name)? {
+            if self.hold(id)? {
+                return Ok(Some(id));
+            }
+            // Unlinked and freed between the two: look again.
+        }
+        Ok(None)
+    }
+
+    /// Takes a name away; whether there was one.
+    pub fn unlink(&self, name: &str) -> Result<bool> {
+        let Some(id) = names::remove(&self.segment, name)? else { return Ok(false) };
+        if !object::entry(&self.segment, id.index)?.is_held() {
+            collect::collect(&self.segment)?;
+        }
+        Ok(true)
+    }
+
+    /// Checks a segment at rest.
+    pub fn check(&self) -> Result<check::Report> {
+        check::check(&self.segment)
+    }
+
+    /// Every live object.
+    pub fn objects(&self) -> Result<Vec<Listed>> {
+        let names: HashMap<ObjectId, String> = names::list(&self.segment)?.into_iter().map(|(n, id)| (id, n)).collect();
+        let mut listed = Vec::new();
+        for entry in object::entries(&self.segment) {
+            let entry = entry?;
+            let status = entry.status()?;
+            if status.state != State::Live || entry.kind()? == Kind::Directory {
+                continue;
+            }
+            let id = entry.id(status);
+            listed.push(Listed {
+                id,
+                kind: entry.kind()?,
+                name: names.get(&id).cloned(),
+                root: entry.root(),
+                holders: entry.holder_list(),
+            });
+        }
+        Ok(listed)
+    }
+}
+
+/// One object of a listing.
+pub struct Listed {
+    /// Its identity.
+    pub id: ObjectId,
+    /// Its kind.
+    pub kind: Kind,
+    /// Its name, if it has one.
+    pub name: Option<String>,
+    /// Its root block.
+    pub root: u64,
+    /// The process records that hold it.
+    pub holders: Vec<u32>,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if self.segment.membership().is_current() {
+            // Objects that somebody forgot (`mem::forget`) still have this process's bit.
+            let me = self.segment.membership().me().index;
+            let forgotten = self.holds.get_mut().counts.len();
+            if forgotten > 0 && self.segment.still_member().is_ok() {
+                object::entries(&self.segment).flatten().for_each(|entry| entry.let_go(me));
+            }
+            recovery::leave(&self.segment);
+        }
+    }
+}
+
+type Registry = Option<HashMap<FileId, Weak<Session>>>;
+
+fn register(registry: &mut Registry, segment: Arc<Segment>) -> Result<Arc<Session>> {
+    recovery::recover_all(&segment)?;
+    if segment.is_unchecked() {
+        check::check(&segment).map_err(|e| e.within("the system went down while this segment was in use"))?;
+        segment.mark_checked();
+    }
+    let session = Arc::new(Session::over(segment));
+    let sessions = registry.get_or_insert_default();
+    sessions.retain(|_, session| session.strong_count() > 0);
+    sessions.insert(session.segment.file_id(), Arc::downgrade(&session));
+    Ok(session)
+}
+
+/// One handle's hold on an object, in the process that took it.
+///
+/// In a forked child the hold is nobody's until the handle is used: then the child takes one of its own, or learns that
+/// the object is gone. Dropped without use it does nothing there.
+pub struct Hold {
+    session: Arc<Session>,
+    segment: Arc<Segment>,
+    id: ObjectId,
+    process: LocalU64,
+}
+
+impl Hold {
+    /// Over a hold that the caller has just taken.
+    pub fn adopt(session: &Arc<Session>, id: ObjectId) -> Hold {
+        Hold {
+            session: Arc::clone(session),
+            segment: Arc::clone(&session.segment),
+            id,
+            process: LocalU64::new(os::generation()),
+        }
+    }
+
+    /// The session.
+    pub fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+
+    /// The object.
+    pub fn id(&self) -> ObjectId {
+        self.id
+    }
+
+    /// The segment, with the object held in it by this process.
+    ///
+    /// # Errors
+    /// `Stale` in a forked child, if the object went before the child first used it.
+    #[inline(always)]
+    pub fn segment(&self) -> Result<&Segment> {
+        if self.process.load(Ordering::Relaxed) != os::generation() {
+            self.take_over()?;
+        }
+        Ok(&self.segment)
+    }
+
+    #[cold]
+    fn take_over(&self) -> Result<()> {
+        let process = os::generation();
+        if !self.session.hold(self.id)? {
+            return Err(Error::new(ErrorKind::Stale, format!("object #{}", self.id.index)));
+        }
+        if self.process.swap(process, Ordering::Relaxed) == process {
+            self.session.release(self.id)?; // another thread was quicker
+        }
+        Ok(())
+    }
+}
+
+impl Clone for Hold {
+    fn clone(&self) -> Hold {
+        // Counting up while this handle counts cannot fail, but through a fork in between; then the copy finds out.
+        let held = self.segment().is_ok() && self.session.hold(self.id).unwrap_or(false);
+        let process = if held { os::generation() } else { 0 };
+        Hold {
+            session: Arc::clone(&self.session),
+            segment: Arc::clone(&self.segment),
+            id: self.id,
+            process: LocalU64::new(process),
+        }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if *self.process.get_mut() == os::generation() {
+            let _ = self.session.release(self.id);
+        }
+    }
+}

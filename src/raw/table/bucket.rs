@@ -1,0 +1,322 @@
+//! A bucket's words: geometry, the live-and-fingerprint word, and cells.
+
+use std::sync::atomic::Ordering;
+
+use super::{MAX_CHAIN, Shape};
+use crate::error::{Error, Result};
+use crate::mem::{Segment, Word};
+
+/// Word of a bucket that is latch and sequence.
+pub const LATCH: usize = 0;
+/// Word that says which cells are live and holds a byte of each one's hash.
+pub const LIVE: usize = 1;
+/// Word that links an overflow bucket.
+pub const LINK: usize = 2;
+const CELLS: usize = 3;
+
+const BYTES_01: u64 = 0x0001_0101_0101_0101;
+const BYTES_80: u64 = 0x0080_8080_8080_8080;
+
+/// Bits of an offset in a boxed cell; the tag is above.
+const OFFSET_BITS: u32 = 48;
+const OFFSET: u64 = (1 << OFFSET_BITS) - 1;
+
+/// Sizes of a table's buckets and cells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    /// Whether cells refer to entry blocks.
+    pub boxed: bool,
+    /// Words of an inline key.
+    pub key_words: u8,
+    /// Words of an inline value.
+    pub value_words: u8,
+    /// Words of a cell.
+    pub cell_words: u8,
+    /// Cells in a bucket.
+    pub cells: u8,
+    /// Cells that inserting may fill: all, or one less where replacing needs a spare one.
+    pub usable: u8,
+    /// Words of a bucket.
+    pub bucket_words: u8,
+    /// Bytes of a bucket, as a power of two.
+    pub bucket_shift: u8,
+}
+
+impl Geometry {
+    /// The geometry of a shape.
+    pub const fn of(shape: Shape) -> Geometry {
+        let (boxed, key_words, value_words, cell_words, bucket_words) = match shape {
+            Shape::Boxed => (true, 0, 0, 1, 8),
+            Shape::Inline { key, value } => (false, key, value, key + value, if key + value == 2 { 16 } else { 32 }),
+        };
+        let room = (bucket_words - CELLS as u8) / cell_words;
+        let cells = if room > 7 { 7 } else { room };
+        let spare = !boxed && value_words > 1;
+        Geometry {
+            boxed,
+            key_words,
+            value_words,
+            cell_words,
+            cells,
+            usable: if spare { cells - 1 } else { cells },
+            bucket_words,
+            bucket_shift: bucket_words.trailing_zeros() as u8 + 3,
+        }
+    }
+
+    /// The shape that it was made for.
+    pub fn shape(&self) -> Shape {
+        match self.boxed {
+            true => Shape::Boxed,
+            false => Shape::Inline { key: self.key_words, value: self.value_words },
+        }
+    }
+
+    /// As stored in the root.
+    pub fn pack(&self) -> u64 {
+        0x7ab1e << 24 | u64::from(self.boxed) << 16 | u64::from(self.key_words) << 8 | u64::from(self.value_words)
+    }
+
+    /// Reads what [`Geometry::pack`] stored.
+    pub fn unpack(word: u64) -> Result<Geometry> {
+        let (key, value) = ((word >> 8) as u8, word as u8);
+        let shape = match word >> 16 & 1 {
+            1 => Shape::Boxed,
+            _ if key >= 1 && value >= 1 && key + value <= 4 => Shape::Inline { key, value },
+            _ => return Err(Error::corrupted("the geometry of a table")),
+        };
+        let geometry = Geometry::of(shape);
+        if geometry.pack() != word {
+            return Err(Error::corrupted("the geometry of a table"));
+        }
+        Ok(geometry)
+    }
+}
+
+/// The bucket of hash `hash` among `buckets`.
+#[inline(always)]
+pub fn index(hash: u64, buckets: u64) -> u64 {
+    // `mask` covers the buckets of the doubling under way; those not split yet still answer for two residues.
+    let mask = u64::MAX >> (buckets.leading_zeros() & 63);
+    let low = hash & mask;
+    if low < buckets { low } else { low & (mask >> 1) }
+}
+
+/// The byte of `hash` that stands in the live word.
+#[inline(always)]
+fn fingerprint(hash: u64) -> u64 {
+    hash >> 56
+}
+
+/// The bits of `hash` that stand in a boxed cell.
+#[inline(always)]
+fn tag(hash: u64) -> u64 {
+    hash >> 40 & 0xffff
+}
+
+/// A boxed cell's word.
+#[inline]
+pub fn boxed_cell(hash: u64, off: u64) -> u64 {
+    tag(hash) << OFFSET_BITS | off & OFFSET
+}
+
+/// The block that a boxed cell refers to.
+#[inline]
+pub fn block_of(cell: u64) -> u64 {
+    cell & OFFSET
+}
+
+/// Whether a boxed cell may belong to `hash`.
+#[inline(always)]
+pub fn tag_matches(cell: u64, hash: u64) -> bool {
+    cell >> OFFSET_BITS == tag(hash)
+}
+
+/// A live word, taken apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Live(pub u64);
+
+impl Live {
+    /// Whether cell `cell` is live.
+    #[inline(always)]
+    pub fn has(self, cell: usize) -> bool {
+        self.0 >> (56 + cell) & 1 == 1
+    }
+
+    /// Number of live cells.
+    #[inline]
+    pub fn count(self) -> u32 {
+        (self.0 >> 56).count_ones()
+    }
+
+    /// With cell `cell` live under `hash`.
+    #[inline]
+    pub fn with(self, cell: usize, hash: u64) -> Live {
+        let cleared = self.0 & !(0xff << (8 * cell));
+        Live(cleared | fingerprint(hash) << (8 * cell) | 1 << (56 + cell))
+    }
+
+    /// With cell `cell` not live.
+    #[inline]
+    pub fn without(self, cell: usize) -> Live {
+        Live(self.0 & !(1 << (56 + cell)))
+    }
+
+    /// Live cells whose fingerprint may be that of `hash`, without a branch for each.
+    #[inline(always)]
+    pub fn candidates(self, hash: u64) -> Candidates {
+        let x = (self.0 ^ (fingerprint(hash) * BYTES_01)) & 0x00ff_ffff_ffff_ffff;
+        // A byte of `x` is zero where fingerprints agree. The classic test may also flag the byte after a match; the
+        // key is compared anyway.
+        Candidates { bytes: x.wrapping_sub(BYTES_01) & !x & BYTES_80, live: self.0 >> 56 }
+    }
+
+    /// The first cell that is not live, of the first `cells`.
+    #[inline]
+    pub fn free_cell(self, cells: u8) -> Option<usize> {
+        let free = !(self.0 >> 56) & ((1 << cells) - 1);
+        (free != 0).then(|| free.trailing_zeros() as usize)
+    }
+}
+
+/// Iterator over the cells of [`Live::candidates`].
+pub struct Candidates {
+    bytes: u64,
+    live: u64,
+}
+
+impl Iterator for Candidates {
+    type Item = usize;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<usize> {
+        while self.bytes != 0 {
+            let cell = self.bytes.trailing_zeros() as usize / 8;
+            self.bytes &= self.bytes - 1;
+            if self.live >> cell & 1 == 1 {
+                return Some(cell);
+            }
+        }
+        None
+    }
+}
+
+/// One bucket, primary or overflow.
+#[derive(Clone, Copy)]
+pub struct Bucket<'a> {
+    /// Its words.
+    pub words: &'a [Word],
+    /// Words of a cell.
+    cell_words: usize,
+}
+
+impl<'a> Bucket<'a> {
+    /// The bucket at `off`.
+    #[inline(always)]
+    pub fn at(segment: &'a Segment, geometry: &Geometry, off: u64) -> Result<Bucket<'a>> {
+        let words = segment.words(off, geometry.bucket_words as usize)?;
+        Ok(Bucket { words, cell_words: geometry.cell_words as usize })
+    }
+
+    /// The latch of a primary bucket.
+    #[inline(always)]
+    pub fn latch(&self) -> &'a Word {
+        &self.words[LATCH]
+    }
+
+    /// The live word.
+    #[inline(always)]
+    pub fn live(&self) -> Live {
+        Live(self.words[LIVE].load(Ordering::Acquire))
+    }
+
+    /// Stores the live word: what it says is visible from here on.
+    #[inline]
+    #[cfg_attr(debug_assertions, track_caller)]
+    pub fn set_live(&self, live: Live) {
+        self.words[LIVE].store(live.0, Ordering::Release);
+    }
+
+    /// The link to the next bucket of the chain, or 0.
+    #[inline(always)]
+    pub fn link(&self) -> u64 {
+        self.words[LINK].load(Ordering::Acquire)
+    }
+
+    /// The words of cell `cell`.
+    #[inline(always)]
+    pub fn cell(&self, cell: usize) -> &'a [Word] {
+        &self.words[CELLS + cell * self.cell_words..][..self.cell_words]
+    }
+
+    /// Live cells.
+    pub fn live_cells(&self) -> impl Iterator<Item = usize> + use<> {
+        let live = self.live();
+        (0..7).filter(move |cell| live.has(*cell))
+    }
+}
+
+/// The buckets of a chain, the primary one first.
+pub fn chain<'a>(segment: &'a Segment, geometry: &Geometry, primary: u64) -> Result<Vec<Bucket<'a>>> {
+    let mut buckets = vec![Bucket::at(segment, geometry, primary)?];
+    loop {
+        let link = buckets[buckets.len() - 1].link();
+        if link == 0 {
+            return Ok(buckets);
+        }
+        if buckets.len() == MAX_CHAIN {
+            return Err(Error::corrupted("a chain of buckets without end"));
+        }
+        buckets.push(Bucket::at(segment, geometry, link)?);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Proves that the index function covers all buckets and moves entries only by splits, that candidates miss
+    //! no match, and that geometries fit their buckets.
+    use super::*;
+
+    #[test]
+    fn index_moves_by_splits_only() {
+        for buckets in 1..200u64 {
+            for hash in 0..1024u64 {
+                let (before, after) = (index(hash, buckets), index(hash, buckets + 1));
+                assert!(before < buckets);
+                assert!(after == before || after == buckets, "{hash} {buckets}");
+            }
+        }
+    }
+
+    #[test]
+    fn candidates_miss_nothing() {
+        let mut live = Live(0);
+        for (cell, print) in [0u64, 1, 0xff, 0x80, 0, 0x7f, 0x81].into_iter().enumerate() {
+            live = live.with(cell, print << 56);
+        }
+        for print in 0..256u64 {
+            let found: Vec<_> = live.candidates(print << 56).collect();
+            for cell in 0..7 {
+                let matches = live.0 >> (8 * cell) & 0xff == print;
+                assert!(!matches || found.contains(&cell), "{print:x} {cell}");
+            }
+        }
+        assert_eq!(live.without(4).candidates(0).collect::<Vec<_>>()[0], 0);
+        assert!(!live.without(4).candidates(0).any(|cell| cell == 4));
+    }
+
+    #[test]
+    fn geometries_fit() {
+        for shape in (1..=3).flat_map(|key| (1..=3).map(move |value| Shape::Inline { key, value })).chain([Shape::Boxed]) {
+            if let Shape::Inline { key, value } = shape
+                && key + value > 4
+            {
+                continue;
+            }
+            let g = Geometry::of(shape);
+            assert!(CELLS + g.cells as usize * g.cell_words as usize <= g.bucket_words as usize, "{g:?}");
+            assert!(g.usable >= 5, "{g:?}");
+            assert_eq!(Geometry::unpack(g.pack()).unwrap(), g);
+        }
+    }
+}

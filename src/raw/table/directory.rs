@@ -1,0 +1,79 @@
+//! Where bucket number `b` is: a directory of chunks in the root block.
+//!
+//! Chunk sizes are log-linear: sixteen chunks of `BASE` buckets, then eight of each doubled size. So one load from the
+//! root finds a chunk, a tiny table is tiny, a new chunk is at most an eighth of what the table has, and buckets never
+//! move.
+
+use std::sync::atomic::Ordering;
+
+use super::bucket::Geometry;
+use super::{Table, root};
+use crate::error::{Error, Result};
+use crate::mem::{Field, Me, Word};
+
+/// Buckets of the smallest chunks.
+const BASE_BITS: u32 = 2;
+/// Chunks of one size, as a power of two.
+const LINEAR_BITS: u32 = 3;
+/// Entries of the directory: enough for 2^30 buckets.
+pub const DIRECTORY_WORDS: usize = 216;
+/// Buckets that a table may have.
+pub const MAX_BUCKETS: u64 = 1 << 30;
+
+/// Directory index, position in the chunk, and the chunk's size in buckets.
+#[inline(always)]
+pub fn locate(bucket: u64) -> (usize, u64, u64) {
+    let v = bucket >> BASE_BITS;
+    let e = (63 - (v | 8).leading_zeros()).saturating_sub(LINEAR_BITS);
+    let index = (u64::from(e) << LINEAR_BITS) + (v >> e);
+    let size = 1u64 << (e + BASE_BITS);
+    (index as usize, bucket & (size - 1), size)
+}
+
+/// Byte offset of bucket `bucket`.
+#[inline(always)]
+pub fn bucket_offset(root: &[Word], geometry: &Geometry, bucket: u64) -> Result<u64> {
+    let (index, position, _) = locate(bucket);
+    let chunk = root.get(root::DIRECTORY + index).map_or(0, |word| word.load(Ordering::Acquire));
+    if chunk == 0 {
+        return Err(no_chunk());
+    }
+    Ok(chunk.wrapping_add(position << geometry.bucket_shift))
+}
+
+#[cold]
+fn no_chunk() -> Error {
+    Error::corrupted("a table has no chunk for one of its buckets")
+}
+
+impl Table {
+    /// Allocates the chunk of bucket `bucket` unless it is there. The caller holds the split latch or builds the table.
+    pub(super) fn ensure_chunk(&self, me: &Me<'_>, root: &[Word], bucket: u64) -> Result<()> {
+        let (index, _, size) = locate(bucket);
+        let entry = root.get(root::DIRECTORY + index).ok_or_else(no_chunk)?;
+        if entry.load(Ordering::Acquire) == 0 {
+            let chunk = me.alloc(size << self.geometry.bucket_shift, Field::Alloc)?;
+            entry.store(chunk, Ordering::Release);
+            me.intent.set(Field::Alloc, 0);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Proves that every bucket has its own place: chunks follow each other without gap or overlap.
+    use super::*;
+
+    #[test]
+    fn chunks_tile_the_buckets() {
+        let mut expected = (0, 0);
+        for bucket in 0..100_000u64 {
+            let (index, position, size) = locate(bucket);
+            assert_eq!((index, position), expected, "bucket {bucket}");
+            expected = if position + 1 == size { (index + 1, 0) } else { (index, position + 1) };
+        }
+        assert!(locate(MAX_BUCKETS - 1).0 < DIRECTORY_WORDS);
+        assert!(locate(MAX_BUCKETS - 1).2 <= MAX_BUCKETS / 8);
+    }
+}

@@ -1,0 +1,199 @@
+//! Keys and values as they are stored: entry blocks, and the copying of bytes into and out of words.
+//!
+//! An entry block, in words: `key length:32 | value length:32`, hash, number of handles, handles, key, value. It is
+//! immutable from its publication on.
+
+use std::sync::atomic::Ordering;
+
+use super::bucket::{Geometry, block_of};
+use crate::error::{Error, ErrorKind, Result};
+use crate::mem::{Segment, Word};
+
+const HEADER_WORDS: usize = 3;
+
+/// Words that `bytes` bytes take.
+#[inline(always)]
+pub fn words_for(bytes: usize) -> usize {
+    bytes.div_ceil(8)
+}
+
+/// The eight bytes from `8 * i` on, padded with zeros.
+#[inline(always)]
+pub fn word_of(bytes: &[u8], i: usize) -> u64 {
+    match bytes.get(8 * i..8 * i + 8) {
+        Some(eight) => u64::from_le_bytes(eight.try_into().expect("eight bytes")),
+        None => {
+            let mut padded = [0; 8];
+            let rest = bytes.get(8 * i..).unwrap_or(&[]);
+            padded[..rest.len()].copy_from_slice(rest);
+            u64::from_le_bytes(padded)
+        }
+    }
+}
+
+/// Stores `bytes`, zero-padded, into `words`.
+#[inline(always)]
+pub fn store_bytes(words: &[Word], bytes: &[u8]) {
+    for (i, word) in words.iter().enumerate() {
+        word.store(word_of(bytes, i), Ordering::Relaxed);
+    }
+}
+
+/// Whether `words` hold `bytes`, zero-padded.
+#[inline(always)]
+pub fn equal_bytes(words: &[Word], bytes: &[u8]) -> bool {
+    words.iter().enumerate().all(|(i, word)| word.load(Ordering::Relaxed) == word_of(bytes, i))
+}
+
+/// Copies words out.
+#[inline(always)]
+pub fn load_words(words: &[Word], out: &mut Vec<u64>) {
+    out.extend(words.iter().map(|word| word.load(Ordering::Relaxed)));
+}
+
+/// An entry block, its lengths checked against the segment's bounds.
+#[derive(Clone, Copy)]
+pub struct Entry<'a> {
+    words: &'a [Word],
+    key_len: usize,
+    value_len: usize,
+    handles: usize,
+}
+
+impl<'a> Entry<'a> {
+    /// Bytes of a block for such an entry.
+    ///
+    /// # Errors
+    /// `TooLarge` if a length does not fit its field.
+    pub fn size(key: usize, value: usize, handles: usize) -> Result<u64> {
+        if u32::try_from(key).is_err() || u32::try_from(value).is_err() || u32::try_from(handles).is_err() {
+            return Err(Error::new(ErrorKind::TooLarge, format!("an entry of {key} + {value} bytes")));
+        }
+        Ok(((HEADER_WORDS + handles + words_for(key) + words_for(value)) * 8) as u64)
+    }
+
+    /// Fills a fresh block.
+    #[inline]
+    pub fn fill(segment: &Segment, off: u64, hash: u64, key: &[u8], value: &[u8], handles: &[u64]) -> Result<()> {
+        let (kw, vw) = (words_for(key.len()), words_for(value.len()));
+        let words = segment.words(off, HEADER_WORDS + handles.len() + kw + vw)?;
+        words[0].store(key.len() as u64 | (value.len() as u64) << 32, Ordering::Relaxed);
+        words[1].store(hash, Ordering::Relaxed);
+        words[2].store(handles.len() as u64, Ordering::Relaxed);
+        let (head, rest) = words[HEADER_WORDS..].split_at(handles.len());
+        for (word, handle) in head.iter().zip(handles) {
+            word.store(*handle, Ordering::Relaxed);
+        }
+        let (key_words, value_words) = rest.split_at(kw);
+        store_bytes(key_words, key);
+        store_bytes(value_words, value);
+        Ok(())
+    }
+
+    /// The entry at `off`. What an optimistic reader gets here may be anything; the bounds hold in any case.
+    ///
+    /// # Errors
+    /// `Corrupted` if the lengths reach outside the segment.
+    #[inline(always)]
+    pub fn at(segment: &'a Segment, off: u64) -> Result<Entry<'a>> {
+        let head = segment.words(off, HEADER_WORDS)?;
+        let lengths = head[0].load(Ordering::Relaxed);
+        let (key_len, value_len) = (lengths as u32 as usize, (lengths >> 32) as usize);
+        let handles = head[2].load(Ordering::Relaxed) as u32 as usize;
+        let words = segment.words(off, HEADER_WORDS + handles + words_for(key_len) + words_for(value_len))?;
+        Ok(Entry { words, key_len, value_len, handles })
+    }
+
+    /// The entry that a boxed cell refers to.
+    #[inline(always)]
+    pub fn of_cell(segment: &'a Segment, cell: u64) -> Result<Entry<'a>> {
+        Entry::at(segment, block_of(cell))
+    }
+
+    /// Its hash.
+    pub fn hash(&self) -> u64 {
+        self.words[1].load(Ordering::Relaxed)
+    }
+
+    /// Words of its handles.
+    pub fn handles(&self) -> &'a [Word] {
+        &self.words[HEADER_WORDS..][..self.handles]
+    }
+
+    /// Words and length of its key.
+    #[inline(always)]
+    pub fn key(&self) -> (&'a [Word], usize) {
+        (&self.words[HEADER_WORDS + self.handles..][..words_for(self.key_len)], self.key_len)
+    }
+
+    /// Words and length of its value.
+    #[inline(always)]
+    pub fn value(&self) -> (&'a [Word], usize) {
+        (&self.words[HEADER_WORDS + self.handles + words_for(self.key_len)..], self.value_len)
+    }
+
+    /// Whether its key is `key`.
+    #[inline(always)]
+    pub fn has_key(&self, key: &[u8]) -> bool {
+        self.key_len == key.len() && equal_bytes(self.key().0, key)
+    }
+}
+
+/// Key and value of a live cell, in either shape.
+pub struct Content<'a> {
+    /// Words of the key.
+    pub key: &'a [Word],
+    /// Bytes of the key; whole words in an inline cell.
+    pub key_len: usize,
+    /// Words of the value.
+    pub value: &'a [Word],
+    /// Bytes of the value; whole words in an inline cell.
+    pub value_len: usize,
+    /// Words of the handles that the value holds.
+    pub handles: &'a [Word],
+}
+
+/// A value copied out of a table.
+#[derive(Default)]
+pub struct ValueCopy {
+    words: Vec<u64>,
+    len: usize,
+}
+
+impl ValueCopy {
+    /// Replaces the copy by the value of `content`.
+    pub fn copy(&mut self, content: &Content<'_>) {
+        self.words.clear();
+        load_words(content.value, &mut self.words);
+        self.len = content.value_len;
+    }
+
+    /// The value's bytes; whole words, for an inline value.
+    pub fn bytes(&self) -> &[u8] {
+        &zerocopy::IntoBytes::as_bytes(&self.words[..])[..self.len]
+    }
+}
+
+/// What a cell holds.
+pub fn content<'a>(segment: &'a Segment, geometry: &Geometry, cell: &'a [Word]) -> Result<Content<'a>> {
+    if geometry.boxed {
+        let entry = Entry::of_cell(segment, cell[0].load(Ordering::Acquire))?;
+        let ((key, key_len), (value, value_len)) = (entry.key(), entry.value());
+        return Ok(Content { key, key_len, value, value_len, handles: entry.handles() });
+    }
+    let (key, value) = cell.split_at(geometry.key_words as usize);
+    Ok(Content { key, key_len: key.len() * 8, value, value_len: value.len() * 8, handles: &[] })
+}
+
+/// The hash of a live cell's key.
+pub fn hash_of(segment: &Segment, geometry: &Geometry, cell: &[Word]) -> Result<u64> {
+    if geometry.boxed {
+        return Ok(Entry::of_cell(segment, cell[0].load(Ordering::Acquire))?.hash());
+    }
+    let mut key = [0u8; 24];
+    let words = &cell[..geometry.key_words as usize];
+    for (bytes, word) in key.chunks_exact_mut(8).zip(words) {
+        bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_le_bytes());
+    }
+    Ok(segment.hash(&key[..words.len() * 8]))
+}

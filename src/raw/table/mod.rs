@@ -1,0 +1,202 @@
+//! The crash-safe hash table behind every dict.
+//!
+//! # Algorithm
+//!
+//! Linear hashing (Litwin 1980): the table grows by one bucket at a time, so there is no pause and no rehash. Buckets
+//! are a few cache lines with one fingerprint byte for each cell; readers are optimistic under the sequence number in
+//! the bucket's latch word (a seqlock, Boehm 2012), writers take the latch.
+//!
+//! A bucket, in words:
+//!
+//! ```text
+//! 0  latch and sequence      (only in a primary bucket; an overflow bucket's word 0 is unused)
+//! 1  live:8 | fingerprints:7x8   which cells hold an entry, and a byte of each one's hash
+//! 2  link                    offset of an overflow bucket, or 0
+//! 3..  cells
+//! ```
+//!
+//! Small plain entries are *inline*: a cell is the key's words and the value's words. All others are *boxed*: a cell is
+//! one word, `tag:16 | offset:48` of an immutable entry block.
+//!
+//! # Thread safety and invariants
+//!
+//! 1. Under one latch acquisition exactly one store changes what readers see, the *commit*: of word 1 (an entry comes,
+//!    goes, or moves to another cell), of a cell's single value word, or of a link. Cells not live are written freely.
+//!    (Clearing and splitting commit several times, and raise the sequence in between.)
+//! 2. A reader that found the same sequence before and after has seen one state. It ignores who holds the latch, so it
+//!    never waits for a writer, a dead one included.
+//! 3. Latches live in primary buckets, which are freed only with the whole table; overflow buckets and entries are freed
+//!    while others run, so nobody stores into them except under the latch of their bucket.
+//! 4. The number of buckets, one word, only grows; it is the commit of a split. Index and key are re-checked under the
+//!    latch.
+//! 5. A key is in at most one live cell of its bucket's chain at rest.
+//!
+//! What a kill leaves is rolled back or forward in `recover`.
+
+mod bucket;
+mod directory;
+mod entry;
+mod iterate;
+mod normalise;
+mod put;
+mod read;
+mod recover;
+mod snapshot;
+mod split;
+#[cfg(test)]
+mod tests;
+mod visit;
+
+pub use entry::{ValueCopy, load_words, store_bytes, words_for};
+pub use iterate::{Cursor, Pair};
+pub use put::{Expect, Put};
+pub use read::Found;
+pub use recover::{resolve, resume_clear};
+pub use visit::{check, visit, visit_handles};
+
+use std::sync::atomic::Ordering;
+
+use self::bucket::Geometry;
+use self::directory::DIRECTORY_WORDS;
+use crate::error::{Error, ErrorKind, Result};
+use crate::mem::{Field, Me, Segment, Word};
+
+/// Words of the root block.
+mod root {
+    use super::directory::DIRECTORY_WORDS;
+
+    pub const GEOMETRY: usize = 0;
+    pub const BUCKETS: usize = 1;
+    pub const SPLIT: usize = 2;
+    pub const GATE: usize = 3;
+    pub const DIRTY: usize = 4;
+    pub const STRIPES: usize = 8;
+    pub const STRIPE_COUNT: usize = 8;
+    pub const DIRECTORY: usize = STRIPES + 8 * STRIPE_COUNT;
+    pub const WORDS: usize = DIRECTORY + DIRECTORY_WORDS;
+}
+
+/// Buckets in a chain, the primary one included, at most.
+const MAX_CHAIN: usize = 64;
+/// Optimistic reads that may fail before the reader takes the latch if it can.
+const OPTIMISTIC_TRIES: u32 = 8;
+/// Reads that may fail before the answer is `Contended` (or `Corrupted`, if the bytes made no sense each time).
+const MAX_TRIES: u32 = 1 << 16;
+
+/// What entries of a table look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// Key and value have fixed lengths in words and lie in the bucket.
+    Inline {
+        /// Words of a key.
+        key: u8,
+        /// Words of a value.
+        value: u8,
+    },
+    /// Entries are blocks.
+    Boxed,
+}
+
+impl Shape {
+    /// The shape for keys and values of these fixed lengths in bytes.
+    #[inline]
+    pub fn for_lengths(key: Option<usize>, value: Option<usize>) -> Shape {
+        match (key, value) {
+            (Some(key @ 1..=24), Some(value @ 1..=24)) if key.div_ceil(8) + value.div_ceil(8) <= 4 => {
+                Shape::Inline { key: key.div_ceil(8) as u8, value: value.div_ceil(8) as u8 }
+            }
+            _ => Shape::Boxed,
+        }
+    }
+}
+
+/// A table: where its root is, and its geometry as validated when it was opened.
+#[derive(Clone, Copy, Debug)]
+pub struct Table {
+    root: u64,
+    geometry: Geometry,
+}
+
+/// Builds an empty table and stores its root in `root_ref`.
+///
+/// The intent's `op` covers the building; every block is named until something that `root_ref` reaches refers to it.
+///
+/// # Errors
+/// `OutOfMemory`.
+pub fn create(me: &Me<'_>, root_ref: &Word, shape: Shape) -> Result<()> {
+    let geometry = Geometry::of(shape);
+    let block = me.alloc(root::WORDS as u64 * 8, Field::Alloc)?;
+    let words = me.segment.words(block, root::WORDS)?;
+    for word in words {
+        word.store(0, Ordering::Relaxed);
+    }
+    words[root::GEOMETRY].store(geometry.pack(), Ordering::Relaxed);
+    root_ref.store(block, Ordering::Release);
+    me.intent.set(Field::Alloc, 0);
+    let table = Table { root: block, geometry };
+    table.ensure_chunk(me, words, 0)?;
+    let first = directory::bucket_offset(words, &geometry, 0)?;
+    for word in me.segment.words(first, geometry.bucket_words as usize)? {
+        word.store(0, Ordering::Relaxed);
+    }
+    words[root::BUCKETS].store(1, Ordering::Release);
+    Ok(())
+}
+
+impl Table {
+    /// Opens the table with its root at `root`.
+    ///
+    /// # Errors
+    /// `Corrupted` if there is no table.
+    pub fn open(segment: &Segment, root: u64) -> Result<Table> {
+        let words = segment.words(root, root::WORDS)?;
+        let geometry = Geometry::unpack(words[root::GEOMETRY].load(Ordering::Acquire))?;
+        Ok(Table { root, geometry })
+    }
+
+    /// What its entries look like.
+    pub fn shape(&self) -> Shape {
+        self.geometry.shape()
+    }
+
+    #[inline(always)]
+    fn root<'a>(&self, segment: &'a Segment) -> Result<&'a [Word]> {
+        segment.words(self.root, root::WORDS)
+    }
+
+    /// Entries at this moment. Exact when nobody writes.
+    ///
+    /// # Crash
+    /// A writer killed between its commit and the count leaves a mark, and the next call counts anew, holding writers
+    /// off meanwhile.
+    ///
+    /// # Complexity
+    /// Constant; linear after such a kill.
+    pub fn len(&self, segment: &Segment) -> Result<u64> {
+        Ok(total(self.root(segment)?))
+    }
+
+    /// Whether a kill has made the count unsure.
+    pub fn is_len_dirty(&self, segment: &Segment) -> Result<bool> {
+        Ok(self.root(segment)?[root::DIRTY].load(Ordering::Acquire) != 0)
+    }
+}
+
+fn total(root: &[Word]) -> u64 {
+    let sum = (0..root::STRIPE_COUNT)
+        .map(|i| root[root::STRIPES + 8 * i].load(Ordering::Relaxed))
+        .fold(0u64, |sum, stripe| sum.wrapping_add(stripe));
+    if sum > 1 << 63 { 0 } else { sum } // between two writers' halves of a move the sum may be short
+}
+
+/// Adds to the count; wrapping, one stripe may be negative.
+#[inline]
+fn count(me: &Me<'_>, root: &[Word], delta: i64) {
+    let stripe = root::STRIPES + 8 * (usize::from(me.slot().index) % root::STRIPE_COUNT);
+    root[stripe].fetch_add(delta as u64, Ordering::Relaxed);
+}
+
+#[cold]
+fn contended(what: &'static str) -> Error {
+    Error::new(ErrorKind::Contended, what)
+}

@@ -1,0 +1,383 @@
+//! Inserting, replacing and removing entries.
+//!
+//! | step | store | a kill after it is resolved by |
+//! |---|---|---|
+//! | 1 | intent names block B, B's bit, B's contents | freeing B: it was never published |
+//! | 2 | intent `op`, `cell`; the latch | freeing B, releasing the latch |
+//! | 3 | intent `free` = the old block | the same, and forgetting `free`: the old block is still in the table |
+//! | 4 | **commit**: the live word, the cell, the value word, or the link | going on with 5 |
+//! | 5 | intent `alloc` = 0, still latched | (latched and B in the table means published) |
+//! | 6 | release: sequence + 1 | freeing the old block |
+//! | 7 | the old block's bit | doing it again, which does nothing |
+//! | 8 | intent `free` = 0, `op` = 0 | |
+//!
+//! Step 5 before 6: once the latch is free a split may move B, and recovery would not find it where it looks.
+
+use std::sync::atomic::Ordering;
+
+use super::bucket::{Bucket, Live, block_of, boxed_cell, index, tag_matches};
+use super::directory::bucket_offset;
+use super::entry::{Content, Entry, ValueCopy, content, equal_bytes, store_bytes, word_of, words_for};
+use super::{MAX_CHAIN, Table, contended, count, root};
+use crate::error::{Error, Result};
+use crate::mem::{Field, Me, Op, OpKind, Step, Word};
+use crate::raw::latch;
+
+/// What must hold of the present entry for a change to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expect<'a> {
+    /// Nothing.
+    Any,
+    /// There is none.
+    Absent,
+    /// There is one.
+    Present,
+    /// There is one, with exactly these value bytes.
+    Value(&'a [u8]),
+}
+
+/// What a change did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Put {
+    /// Whether it was made: what was expected did hold.
+    pub done: bool,
+    /// Whether there was an entry before.
+    pub existed: bool,
+    /// Whether the entry that went held handles.
+    pub dropped_handles: bool,
+    /// Whether the new entry found its bucket full: `split_if_crowded` is due, as an operation of its own.
+    pub crowded: bool,
+}
+
+/// A change to make.
+#[derive(Clone, Copy)]
+enum Change<'a> {
+    Put { value: &'a [u8], block: u64 },
+    Remove,
+    /// Adds to a single-word value; inserts the number if there is none.
+    Add { number: u64, mask: u64 },
+}
+
+/// Where a key is in its latched chain, or where it could go.
+struct Place<'a> {
+    found: Option<(Bucket<'a>, usize)>,
+    free: Option<(Bucket<'a>, usize)>,
+    primary: Bucket<'a>,
+    last: Bucket<'a>,
+    length: usize,
+}
+
+impl Table {
+    /// Puts an entry if `expect` holds of the present one. The value before, if any, is copied to `old`.
+    ///
+    /// # Crash
+    /// All or nothing; see the table at the top of this file.
+    ///
+    /// # Errors
+    /// `OutOfMemory`, `TooLarge`, `Contended` (64 buckets of colliding keys), `Corrupted`; nothing has changed then.
+    #[inline]
+    pub fn put(
+        &self,
+        me: &Me<'_>,
+        hash: u64,
+        key: &[u8],
+        value: &[u8],
+        handles: &[u64],
+        expect: Expect<'_>,
+        old: Option<&mut ValueCopy>,
+    ) -> Step<Put> {
+        let block = if self.geometry.boxed {
+            let block = me.alloc(Entry::size(key.len(), value.len(), handles.len())?, Field::Alloc)?;
+            Entry::fill(me.segment, block, hash, key, value, handles)?;
+            block
+        } else {
+            0
+        };
+        self.change(me, hash, key, Change::Put { value, block }, expect, old)
+    }
+
+    /// Removes the entry of `key` if `expect` holds of it. Its value is copied to `old`.
+    #[inline]
+    pub fn remove(
+        &self,
+        me: &Me<'_>,
+        hash: u64,
+        key: &[u8],
+        expect: Expect<'_>,
+        old: Option<&mut ValueCopy>,
+    ) -> Step<Put> {
+        self.change(me, hash, key, Change::Remove, expect, old)
+    }
+
+    /// Adds `number` to the single-word value of `key`, wrapping within the bits of `mask`; a missing one counts as 0.
+    /// Inline tables with one value word only.
+    #[inline]
+    pub fn add(&self, me: &Me<'_>, hash: u64, key: &[u8], number: u64, mask: u64, old: &mut ValueCopy) -> Step<Put> {
+        self.change(me, hash, key, Change::Add { number, mask }, Expect::Any, Some(old))
+    }
+
+    fn change(
+        &self,
+        me: &Me<'_>,
+        hash: u64,
+        key: &[u8],
+        change: Change<'_>,
+        expect: Expect<'_>,
+        mut old: Option<&mut ValueCopy>,
+    ) -> Step<Put> {
+        let kind = if matches!(change, Change::Remove) { OpKind::TableRemove } else { OpKind::TablePut };
+        let mut overflow = 0;
+        loop {
+            let root = self.root(me.segment)?;
+            let off = self.latch_bucket(me, root, hash, kind)?;
+            let place = self.find_latched(me, off, hash, key)?;
+            let mut put = Put { done: false, existed: place.found.is_some(), dropped_handles: false, crowded: false };
+            if let Some((bucket, cell)) = place.found {
+                let now = content(me.segment, &self.geometry, bucket.cell(cell))?;
+                if let Some(old) = old.as_deref_mut() {
+                    old.copy(&now);
+                }
+                put.dropped_handles = !now.handles.is_empty();
+                if holds(expect, Some(&now)) {
+                    put.done = true;
+                    self.change_existing(me, root, &place, bucket, cell, hash, key, change)?;
+                } else {
+                    latch::release(place.primary.latch());
+                }
+            } else if holds(expect, None) && !matches!(change, Change::Remove) {
+                if place.free.is_none() && overflow == 0 {
+                    // A bucket must be added to the chain. Allocating may grow the segment, which nobody may do under
+                    // a latch.
+                    latch::release(place.primary.latch());
+                    overflow = self.new_overflow(me, place.length)?;
+                    continue;
+                }
+                put.done = true;
+                put.crowded = place.free.is_none_or(|(bucket, _)| !std::ptr::eq(bucket.words, place.primary.words));
+                self.insert(me, root, &place, hash, key, change, &mut overflow)?;
+            } else {
+                latch::release(place.primary.latch());
+            }
+            if !put.done {
+                put.dropped_handles = false;
+                self.abandon_block(me)?;
+            }
+            self.finish(me, overflow)?;
+            return Ok(put);
+        }
+    }
+
+    /// Frees what was unlinked and what turned out unneeded, and ends the operation.
+    #[inline]
+    fn finish(&self, me: &Me<'_>, overflow: u64) -> Result<()> {
+        if overflow != 0 && me.intent.get(Field::Alloc2) == overflow {
+            me.release(overflow)?;
+            me.intent.set(Field::Alloc2, 0);
+        }
+        if self.geometry.boxed {
+            let freed = me.intent.get(Field::Free);
+            if freed != 0 {
+                me.release(freed)?;
+                me.intent.set(Field::Free, 0);
+            }
+        }
+        me.intent.set(Field::Op, 0);
+        Ok(())
+    }
+
+    fn abandon_block(&self, me: &Me<'_>) -> Result<()> {
+        let block = me.intent.get(Field::Alloc);
+        if block != 0 {
+            me.release(block)?;
+            me.intent.set(Field::Alloc, 0);
+        }
+        Ok(())
+    }
+
+    /// Takes the latch of the bucket that `hash` belongs to, and returns the bucket's offset.
+    #[inline]
+    pub(super) fn latch_bucket(&self, me: &Me<'_>, root: &[Word], hash: u64, kind: OpKind) -> Step<u64> {
+        me.intent.set(Field::Object, self.root);
+        loop {
+            let buckets = root[root::BUCKETS].load(Ordering::Acquire);
+            let off = bucket_offset(root, &self.geometry, index(hash, buckets))?;
+            let word = me.segment.word(off)?;
+            me.intent.set(Field::Cell, off);
+            me.intent.set(Field::Op, Op::new(kind).pack());
+            latch::acquire(me, word)?;
+            let moved = index(hash, root[root::BUCKETS].load(Ordering::Acquire)) != index(hash, buckets);
+            let gate = &root[root::GATE];
+            if !moved && latch::owner_of(gate.load(Ordering::Acquire)) == 0 {
+                return Ok(off);
+            }
+            latch::release(word);
+            if !moved {
+                latch::wait_until_free(me.segment, gate)?;
+            }
+        }
+    }
+
+    #[inline]
+    fn find_latched<'a>(&self, me: &Me<'a>, off: u64, hash: u64, key: &[u8]) -> Result<Place<'a>> {
+        let g = &self.geometry;
+        let primary = Bucket::at(me.segment, g, off)?;
+        let mut place = Place { found: None, free: None, primary, last: primary, length: 0 };
+        let mut bucket = primary;
+        loop {
+            place.length += 1;
+            place.last = bucket;
+            let live = bucket.live();
+            for cell in live.candidates(hash) {
+                let words = bucket.cell(cell);
+                let hit = if g.boxed {
+                    let word = words[0].load(Ordering::Acquire);
+                    tag_matches(word, hash) && Entry::of_cell(me.segment, word)?.has_key(key)
+                } else {
+                    equal_bytes(&words[..g.key_words as usize], key)
+                };
+                if hit {
+                    place.found = Some((bucket, cell));
+                    return Ok(place);
+                }
+            }
+            if place.free.is_none() && live.count() < u32::from(g.usable) {
+                place.free = live.free_cell(g.cells).map(|cell| (bucket, cell));
+            }
+            match bucket.link() {
+                0 => return Ok(place),
+                _ if place.length == MAX_CHAIN => return Err(Error::corrupted("a chain of buckets without end")),
+                link => bucket = Bucket::at(me.segment, g, link)?,
+            }
+        }
+    }
+
+    /// Replaces, adds to or removes the entry in a live cell, and releases the latch.
+    #[inline]
+    fn change_existing(
+        &self,
+        me: &Me<'_>,
+        root: &[Word],
+        place: &Place<'_>,
+        bucket: Bucket<'_>,
+        cell: usize,
+        hash: u64,
+        key: &[u8],
+        change: Change<'_>,
+    ) -> Result<()> {
+        let words = bucket.cell(cell);
+        if self.geometry.boxed {
+            me.intent.set(Field::Free, block_of(words[0].load(Ordering::Relaxed)));
+        }
+        match change {
+            Change::Remove => {
+                bucket.set_live(bucket.live().without(cell)); // LINEARIZES: remove
+                count(me, root, -1);
+            }
+            Change::Put { block, .. } if self.geometry.boxed => {
+                words[0].store(boxed_cell(hash, block), Ordering::Release); // LINEARIZES: replace
+                me.intent.set(Field::Alloc, 0);
+            }
+            Change::Put { value, .. } if self.geometry.value_words == 1 => {
+                self.single_value(words).store(word_of(value, 0), Ordering::Release); // LINEARIZES: replace
+            }
+            Change::Put { value, .. } => {
+                let live = bucket.live();
+                let spare = live.free_cell(self.geometry.cells).ok_or_else(no_spare)?;
+                self.fill_cell(bucket.cell(spare), key, value);
+                bucket.set_live(live.with(spare, hash).without(cell)); // LINEARIZES: replace
+            }
+            Change::Add { number, mask } => {
+                let word = self.single_value(words);
+                let sum = word.load(Ordering::Relaxed).wrapping_add(number) & mask;
+                word.store(sum, Ordering::Release); // LINEARIZES: add
+            }
+        }
+        latch::release(place.primary.latch());
+        Ok(())
+    }
+
+    fn fill_cell(&self, words: &[Word], key: &[u8], value: &[u8]) {
+        let (key_words, value_words) = words.split_at(self.geometry.key_words as usize);
+        store_bytes(key_words, key);
+        store_bytes(value_words, value);
+    }
+
+    /// Puts a new entry into a free cell, or into the overflow bucket made ready, and releases the latch.
+    #[inline]
+    fn insert(
+        &self,
+        me: &Me<'_>,
+        root: &[Word],
+        place: &Place<'_>,
+        hash: u64,
+        key: &[u8],
+        change: Change<'_>,
+        overflow: &mut u64,
+    ) -> Result<()> {
+        let number;
+        let (value, block) = match change {
+            Change::Put { value, block } => (value, block),
+            Change::Add { number: n, mask } => {
+                number = (n & mask).to_le_bytes();
+                (&number[..], 0)
+            }
+            Change::Remove => unreachable!("the caller handles removal"),
+        };
+        let fresh = place.free.is_none();
+        let (bucket, cell) = match place.free {
+            Some(free) => free,
+            None => (Bucket::at(me.segment, &self.geometry, *overflow)?, 0),
+        };
+        let words = bucket.cell(cell);
+        if self.geometry.boxed {
+            words[0].store(boxed_cell(hash, block), Ordering::Relaxed);
+        } else {
+            self.fill_cell(words, key, value);
+        }
+        if fresh {
+            bucket.set_live(Live(0).with(cell, hash)); // nobody sees it yet
+            place.last.words[super::bucket::LINK].store(*overflow, Ordering::Release); // LINEARIZES: insert
+            me.intent.set(Field::Alloc2, 0);
+        } else {
+            bucket.set_live(bucket.live().with(cell, hash)); // LINEARIZES: insert
+        }
+        if self.geometry.boxed {
+            me.intent.set(Field::Alloc, 0);
+        }
+        count(me, root, 1);
+        latch::release(place.primary.latch());
+        Ok(())
+    }
+
+    /// An empty bucket to append to a chain of `length`, named by the intent's second field.
+    #[cold]
+    fn new_overflow(&self, me: &Me<'_>, length: usize) -> Result<u64> {
+        if length >= MAX_CHAIN {
+            return Err(contended("a bucket chain is full of colliding keys"));
+        }
+        let words = self.geometry.bucket_words as usize;
+        let off = me.alloc(words as u64 * 8, Field::Alloc2)?;
+        for word in me.segment.words(off, words)? {
+            word.store(0, Ordering::Relaxed);
+        }
+        Ok(off)
+    }
+}
+
+fn holds(expect: Expect<'_>, now: Option<&Content<'_>>) -> bool {
+    match (expect, now) {
+        (Expect::Any, _) | (Expect::Absent, None) | (Expect::Present, Some(_)) => true,
+        (Expect::Value(bytes), Some(now)) => {
+            // An inline value is whole words; the bytes expected may end earlier, in zeros.
+            (now.value_len == bytes.len() || now.value_len == words_for(bytes.len()) * 8)
+                && now.value.len() == words_for(bytes.len())
+                && equal_bytes(now.value, bytes)
+        }
+        _ => false,
+    }
+}
+
+#[cold]
+fn no_spare() -> Error {
+    Error::corrupted("a bucket without the spare cell that replacing needs")
+}

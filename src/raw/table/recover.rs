@@ -1,0 +1,208 @@
+//! What becomes of a table operation whose thread died, or failed, at any point.
+//!
+//! Everything follows from the intent and the table: the latch still names the thread exactly if the operation is
+//! between taking and releasing it, and a block still named is in the table exactly if it was published.
+
+use std::sync::atomic::Ordering;
+
+use super::bucket::{Bucket, LINK, block_of, chain};
+use super::directory::{bucket_offset, locate};
+use super::split::parent_of;
+use super::{Table, root};
+use crate::error::{Error, Result};
+use crate::mem::{Field, Intent, Me, Op, OpKind, Segment, Step, Word};
+use crate::raw::latch;
+
+/// Undoes or completes what slot `slot` was doing to a table. Takes no lock, allocates nothing, can be repeated from
+/// any point. The caller then frees what the intent still names, and clears `op`.
+///
+/// # Errors
+/// `Corrupted`.
+pub fn resolve(segment: &Segment, slot: u16, intent: &Intent<'_>, op: Op) -> Result<()> {
+    let table = Table::open(segment, intent.get(Field::Object))?;
+    let owner = u64::from(slot) + 1;
+    match op.kind {
+        OpKind::TableSplit => table.resolve_split(segment, owner, intent, op),
+        OpKind::TableSnapshot => {
+            latch::release_for(&table.root(segment)?[root::GATE], owner);
+            Ok(())
+        }
+        _ => table.resolve_change(segment, owner, intent),
+    }
+}
+
+impl Table {
+    /// Put, remove, and the bucket at hand of a clear.
+    fn resolve_change(&self, segment: &Segment, owner: u64, intent: &Intent<'_>) -> Result<()> {
+        let off = intent.get(Field::Cell);
+        if off == 0 {
+            return Ok(());
+        }
+        let latch_word = segment.word(off)?;
+        if latch::owner_of(latch_word.load(Ordering::Acquire)) != owner {
+            return Ok(()); // not latched yet, or finished but for freeing
+        }
+        let all = chain(segment, &self.geometry, off)?;
+        let named = |field| intent.get(field);
+        let in_table = |block: u64| self.geometry.boxed && block != 0 && refers_to(&all, block);
+        let linked = |block: u64| block != 0 && all.iter().any(|bucket| bucket.link() == block);
+        // Whether the count was changed for a committed insertion or removal cannot be known.
+        self.root(segment)?[root::DIRTY].store(1, Ordering::Release);
+        if in_table(named(Field::Free)) || linked(named(Field::Free)) {
+            intent.set(Field::Free, 0); // not unlinked
+        }
+        if in_table(named(Field::Alloc)) {
+            intent.set(Field::Alloc, 0); // published
+        }
+        if linked(named(Field::Alloc2)) {
+            intent.set(Field::Alloc2, 0);
+        }
+        latch::release_for(latch_word, owner);
+        Ok(())
+    }
+
+    fn resolve_split(&self, segment: &Segment, owner: u64, intent: &Intent<'_>, op: Op) -> Result<()> {
+        let words = self.root(segment)?;
+        if latch::owner_of(words[root::SPLIT].load(Ordering::Acquire)) != owner {
+            return Ok(());
+        }
+        let fresh = op.argument;
+        let (index, _, _) = locate(fresh);
+        let entry = words.get(root::DIRECTORY + index).ok_or_else(|| Error::corrupted("the argument of a split"))?;
+        let chunk = intent.get(Field::Alloc);
+        if chunk != 0 && entry.load(Ordering::Acquire) == chunk {
+            intent.set(Field::Alloc, 0);
+        }
+        if op.phase > 0 {
+            let target = bucket_offset(words, &self.geometry, fresh)?;
+            let source = bucket_offset(words, &self.geometry, parent_of(fresh))?;
+            let buckets = words[root::BUCKETS].load(Ordering::Acquire);
+            if buckets <= fresh {
+                self.empty_target(segment, intent, target)?;
+                latch::release_for(segment.word(source)?, owner);
+            } else {
+                if latch::owner_of(segment.word(source)?.load(Ordering::Acquire)) == owner {
+                    self.resume_unlinking(segment, intent, source)?;
+                    self.normalise(segment, intent, source, parent_of(fresh), buckets)?;
+                    latch::release_for(segment.word(source)?, owner);
+                }
+                latch::release_for(segment.word(target)?, owner);
+            }
+        }
+        latch::release_for(&words[root::SPLIT], owner);
+        Ok(())
+    }
+
+    /// Frees the overflow buckets of a bucket that was not published.
+    fn empty_target(&self, segment: &Segment, intent: &Intent<'_>, target: u64) -> Result<()> {
+        let primary = Bucket::at(segment, &self.geometry, target)?;
+        let appended = intent.get(Field::Alloc2);
+        if appended != 0 && chain(segment, &self.geometry, target)?.iter().any(|bucket| bucket.link() == appended) {
+            intent.set(Field::Alloc2, 0);
+        }
+        for _ in 0..=super::MAX_CHAIN {
+            let link = primary.link();
+            let freeing = intent.get(Field::Free);
+            if freeing != 0 && freeing != link {
+                segment.release_for(freeing)?;
+                intent.set(Field::Free, 0);
+                continue;
+            }
+            if link == 0 {
+                return Ok(());
+            }
+            intent.set(Field::Free, link);
+            let next = Bucket::at(segment, &self.geometry, link)?.link();
+            primary.words[LINK].store(next, Ordering::Release);
+            segment.release_for(link)?;
+            intent.set(Field::Free, 0);
+        }
+        Err(Error::corrupted("a chain of buckets without end"))
+    }
+
+    /// Completes the unlinking that a kill interrupted.
+    fn resume_unlinking(&self, segment: &Segment, intent: &Intent<'_>, primary: u64) -> Result<()> {
+        let freeing = intent.get(Field::Free);
+        if freeing == 0 {
+            return Ok(());
+        }
+        let linked = chain(segment, &self.geometry, primary)?.iter().any(|bucket| bucket.link() == freeing);
+        if !linked {
+            latch::bump(segment.word(primary)?);
+            segment.release_for(freeing)?;
+        }
+        intent.set(Field::Free, 0);
+        Ok(())
+    }
+
+    /// Removes every entry.
+    ///
+    /// # Crash
+    /// Bucket by bucket. A clear that a kill cut short is completed by whoever recovers, from where it was: the intent
+    /// counts the buckets done.
+    ///
+    /// # Complexity
+    /// Linear in buckets and entries.
+    pub fn clear(&self, me: &Me<'_>) -> Step<bool> {
+        self.clear_from(me, 0)
+    }
+
+    fn clear_from(&self, me: &Me<'_>, first: u64) -> Step<bool> {
+        let words = self.root(me.segment)?;
+        let mut dropped_handles = false;
+        let mut number = first;
+        me.intent.set(Field::Object, self.root);
+        while number < words[root::BUCKETS].load(Ordering::Acquire) {
+            let off = bucket_offset(words, &self.geometry, number)?;
+            let latch_word = me.segment.word(off)?;
+            me.intent.set(Field::Cell, off);
+            me.intent.set(Field::Op, Op { kind: OpKind::TableClear, phase: 0, argument: number }.pack());
+            latch::acquire(me, latch_word)?;
+            let gate = &words[root::GATE];
+            if latch::owner_of(gate.load(Ordering::Acquire)) != 0 {
+                latch::release(latch_word);
+                latch::wait_until_free(me.segment, gate)?;
+                continue;
+            }
+            dropped_handles |= self.clear_bucket(me, words, off)?;
+            latch::release(latch_word);
+            number += 1;
+        }
+        me.intent.set(Field::Op, 0);
+        Ok(dropped_handles)
+    }
+
+    fn clear_bucket(&self, me: &Me<'_>, words: &[Word], off: u64) -> Result<bool> {
+        let mut dropped_handles = false;
+        for bucket in chain(me.segment, &self.geometry, off)? {
+            for cell in bucket.live_cells() {
+                let words_of_cell = bucket.cell(cell);
+                let now = super::entry::content(me.segment, &self.geometry, words_of_cell)?;
+                dropped_handles |= !now.handles.is_empty();
+                if self.geometry.boxed {
+                    me.intent.set(Field::Free, block_of(words_of_cell[0].load(Ordering::Relaxed)));
+                }
+                bucket.set_live(bucket.live().without(cell)); // LINEARIZES: remove, for this entry
+                super::count(me, words, -1);
+                if self.geometry.boxed {
+                    latch::bump(me.segment.word(off)?);
+                    me.release(me.intent.get(Field::Free))?;
+                    me.intent.set(Field::Free, 0);
+                }
+            }
+        }
+        self.unlink_empty(me.segment, &me.intent, off)?;
+        Ok(dropped_handles)
+    }
+}
+
+/// Goes on with the clear that dead slot's `op` describes; an operation of the recoverer's own.
+pub fn resume_clear(me: &Me<'_>, root: u64, op: Op) -> Step<bool> {
+    Table::open(me.segment, root)?.clear_from(me, op.argument)
+}
+
+fn refers_to(all: &[Bucket<'_>], block: u64) -> bool {
+    all.iter().any(|bucket| {
+        bucket.live_cells().any(|cell| block_of(bucket.cell(cell)[0].load(Ordering::Acquire)) == block)
+    })
+}
