@@ -83,6 +83,11 @@ impl<K, V, KC: Codec<K>, VC: Codec<V>> Dict<K, V, KC, VC> {
         Ok(Dict { handle, table, types: PhantomData })
     }
 
+    /// The same dict by another handle of it: nothing is read again.
+    fn with_handle(&self, handle: Handle) -> Self {
+        Dict { handle, table: self.table.clone(), types: PhantomData }
+    }
+
     #[inline(always)]
     fn segment(&self) -> Result<&Segment> {
         self.handle.hold.segment()
@@ -201,7 +206,9 @@ impl<K, V, KC: Codec<K>, VC: Codec<V>> Dict<K, V, KC, VC> {
         K: Borrow<Q>,
         KC: Encode<Q>,
     {
+        let mut tries = Tries::default();
         loop {
+            tries.another()?;
             if let Some(present) = self.get(key)? {
                 return Ok(present);
             }
@@ -236,7 +243,9 @@ impl<K, V, KC: Codec<K>, VC: Codec<V>> Dict<K, V, KC, VC> {
         K: Borrow<Q>,
         KC: Encode<Q>,
     {
+        let mut tries = Tries::default();
         self.with_key(key, |segment, hash, key| loop {
+            tries.another()?;
             let old = self.value_bytes(segment, hash, key)?;
             let present = match old.as_deref().map(Self::decode_value).transpose() {
                 Err(e) if e.kind() == ErrorKind::Stale => continue,
@@ -272,7 +281,9 @@ impl<K, V, KC: Codec<K>, VC: Codec<V>> Dict<K, V, KC, VC> {
         };
         self.with_key(key, |segment, hash, key| {
             let expect = expected.as_deref().map_or(Expect::Absent, Expect::Value);
+            let mut tries = Tries::default();
             loop {
+                tries.another()?;
                 let mut old = ValueCopy::default();
                 let put = match new {
                     Some(value) => self.put(segment, hash, key, value, expect, Some(&mut old))?,
@@ -298,7 +309,9 @@ impl<K, V, KC: Codec<K>, VC: Codec<V>> Dict<K, V, KC, VC> {
     /// Number of entries; exact while nobody writes.
     pub fn len(&self) -> Result<u64> {
         let segment = self.segment()?;
+        let mut tries = Tries::default();
         while self.table.is_len_dirty(segment)? {
+            tries.another()?;
             recovery::run(segment, |me| self.table.recount(me))?;
         }
         self.table.len(segment)
@@ -376,7 +389,9 @@ impl<K, V, KC: Codec<K>, VC: Codec<V>> Dict<K, V, KC, VC> {
         KC: Encode<Q>,
         V: 'v,
     {
+        let mut tries = Tries::default();
         self.with_key(key, |segment, hash, key| loop {
+            tries.another()?;
             let Some(old) = self.value_bytes(segment, hash, key)? else {
                 let done = match next(&[])? {
                     Some(value) => self.put(segment, hash, key, value, Expect::Absent, None)?.done,
@@ -591,6 +606,24 @@ impl<K, V, KC: Codec<K>, VC: Codec<V>> Iterator for Iter<K, V, KC, VC> {
                 return Some(Err(error));
             }
         }
+    }
+}
+
+/// How often an operation has begun again because somebody else was quicker.
+#[derive(Default)]
+struct Tries(u32);
+
+impl Tries {
+    /// Far beyond what contention does, and short of forever: a corrupted entry loses every time.
+    const MOST: u32 = 1 << 20;
+
+    #[inline]
+    fn another(&mut self) -> Result<()> {
+        self.0 += 1;
+        if self.0 <= Self::MOST {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Contended, "an entry that changes all the time"))
     }
 }
 

@@ -87,7 +87,7 @@ macro_rules! handle_traits {
     ([$($generics:tt)*], $type:ty, $name:literal) => {
         impl<$($generics)*> Clone for $type {
             fn clone(&self) -> Self {
-                Self::over(self.handle.clone()).expect("a handle's object was opened before")
+                self.with_handle(self.handle.clone())
             }
         }
 

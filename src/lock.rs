@@ -93,6 +93,11 @@ impl<T, C: Codec<T>> Lock<T, C> {
         Ok(Lock { handle, types: PhantomData })
     }
 
+    /// The same lock by another handle of it.
+    fn with_handle(&self, handle: Handle) -> Self {
+        Lock { handle, types: PhantomData }
+    }
+
     #[inline]
     fn take(&self, deadline: Deadline) -> Result<Acquired> {
         let segment = self.handle.hold.segment()?;

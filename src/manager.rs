@@ -19,6 +19,9 @@ use crate::raw::{recovery, table};
 
 pub use crate::raw::check::Report;
 
+/// Rounds of opening a name that goes and comes.
+const NAME_TRIES: u32 = 1000;
+
 /// A shared-memory segment with dicts, queues and locks in it. There is no server process: every process that has a
 /// manager, or a handle of one of its objects, has the segment mapped and works on it directly.
 ///
@@ -383,7 +386,7 @@ impl Place<'_> {
         let Some(name) = self.name else {
             return Handle::adopt(session, create(session, fingerprint)?, kind, fingerprint);
         };
-        loop {
+        for _ in 0..NAME_TRIES {
             if let Some(id) = session.open_name(name)? {
                 let handle = Handle::adopt(session, id, kind, fingerprint).map_err(context)?;
                 return match self.mode {
@@ -401,6 +404,7 @@ impl Place<'_> {
             }
             // Somebody was quicker; ours goes with its handle.
         }
+        Err(Error::new(ErrorKind::Contended, format!("object `{name}` is created and unlinked all the time")))
     }
 }
 

@@ -98,6 +98,11 @@ impl<T, C: Codec<T>> Queue<T, C> {
         Ok(Queue { handle, ring, types: PhantomData })
     }
 
+    /// The same queue by another handle of it: nothing is read again.
+    fn with_handle(&self, handle: Handle) -> Self {
+        Queue { handle, ring: self.ring.clone(), types: PhantomData }
+    }
+
     #[inline(always)]
     fn segment(&self) -> Result<&Segment> {
         self.handle.hold.segment()

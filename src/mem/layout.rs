@@ -251,8 +251,8 @@ pub fn slot_record(slot: u16) -> u64 {
 /// Byte offset of the page-table word of `page`.
 #[inline]
 pub fn page_word(page: u64) -> u64 {
-    let table = if page < REGION_PAGES { PAGE_TABLE } else { (page & !(REGION_PAGES - 1)) * PAGE };
-    table + (page & (REGION_PAGES - 1)) * 8
+    let table = if page < REGION_PAGES { PAGE_TABLE } else { (page & !(REGION_PAGES - 1)).wrapping_mul(PAGE) };
+    table.wrapping_add((page & (REGION_PAGES - 1)) * 8)
 }
 
 /// Whether `page` holds fixed tables and never blocks.

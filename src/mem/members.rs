@@ -392,7 +392,7 @@ impl Drop for RecoveryClaim<'_> {
             return;
         }
         let Ok(words) = record(&self.segment.space, self.index) else { return };
-        let failures = field!(words, failures).fetch_add(1, Ordering::AcqRel) + 1;
+        let failures = field!(words, failures).fetch_add(1, Ordering::AcqRel).saturating_add(1);
         let next = if failures >= MAX_FAILURES { POISONED } else { SURRENDERED };
         let _ = field!(words, state).cas(self.claim, pack(next, self.incarnation, NOBODY), Ordering::AcqRel);
     }

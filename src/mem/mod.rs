@@ -23,7 +23,7 @@ pub use segment::Segment;
 pub use slots::{Me, SlotId, SlotState};
 #[cfg(debug_assertions)]
 pub use step::armed;
-pub use word::{Space, WORD, Word};
+pub use word::{Space, WORD, Word, fence};
 
 use crate::error::Error;
 

@@ -130,6 +130,10 @@ impl Segment {
     /// when all slots are taken by the living. `Stop::Dead` when a dead process must be recovered to go on.
     #[inline]
     pub fn enter(&self) -> Step<Me<'_>> {
+        #[cfg(debug_assertions)]
+        if super::armed::is_dead() {
+            return Err(Error::new(ErrorKind::Evicted, "a thread that a test has killed").into());
+        }
         let generation = os::generation();
         let found = THREADS.try_with(|threads| {
             let threads = threads.try_borrow().ok()?;

@@ -18,7 +18,7 @@ pub use armed::step;
 /// Control over the crash points, for tests.
 #[cfg(debug_assertions)]
 pub mod armed {
-    use std::cell::Cell;
+    use std::cell::{Cell, RefCell};
     use std::collections::BTreeSet;
     use std::panic::Location;
 
@@ -51,18 +51,36 @@ pub mod armed {
 
     thread_local! {
         static STATE: Cell<State> = const { Cell::new(OFF) };
+        static TRACE: RefCell<Vec<(&'static str, u32)>> = const { RefCell::new(Vec::new()) };
     }
 
     static REACHED: Mutex<BTreeSet<(&'static str, u32)>> = Mutex::new(BTreeSet::new());
 
     /// Arms this thread: its store number `at` (from 1) is the one that is not made.
     pub fn arm(death: Death, at: u64) {
+        TRACE.take();
         STATE.set(State { death, at, count: 0, armed: true, dead: false });
     }
 
     /// Disarms this thread and returns how many stores it made since [`arm`].
     pub fn disarm() -> u64 {
         STATE.replace(OFF).count
+    }
+
+    /// Makes this thread dead from here on, behind its last store: nothing that it does any more, down to its last
+    /// destructor, has an effect on shared memory.
+    pub fn die() {
+        STATE.set(State { armed: true, dead: true, ..STATE.get() });
+    }
+
+    /// Whether this thread has died. A dead thread still runs its destructors, which must not wait for an effect.
+    pub fn is_dead() -> bool {
+        STATE.try_with(Cell::get).is_ok_and(|state| state.dead)
+    }
+
+    /// The source lines of the stores that this thread has passed since [`arm`], in their order.
+    pub fn trace() -> Vec<(&'static str, u32)> {
+        TRACE.take()
     }
 
     /// Every source line at which an armed thread has stored so far.
@@ -86,6 +104,7 @@ pub mod armed {
             return false;
         }
         REACHED.lock().insert((here.file(), here.line()));
+        let _ = TRACE.try_with(|trace| trace.borrow_mut().push((here.file(), here.line())));
         state.count += 1;
         let dies = state.death != Death::Never && state.count == state.at;
         state.dead = dies;

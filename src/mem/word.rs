@@ -18,6 +18,12 @@ use loom::sync::atomic::AtomicU64;
 #[cfg(not(loom))]
 use std::sync::atomic::AtomicU64;
 
+/// The fence that orders accesses of [`Word`]s.
+#[cfg(loom)]
+pub use loom::sync::atomic::fence;
+#[cfg(not(loom))]
+pub use std::sync::atomic::fence;
+
 use super::step::step;
 use crate::error::{Error, Result};
 use crate::os::{self, Mapping};
@@ -26,10 +32,26 @@ use crate::os::{self, Mapping};
 pub const WORD: u64 = 8;
 
 /// An 8-byte atomic in shared memory.
-#[repr(transparent)]
-pub struct Word(AtomicU64);
+#[cfg_attr(not(loom), repr(transparent))]
+pub struct Word(AtomicU64, #[cfg(loom)] Futex);
+
+/// The kernel's part in a futex: the comparison and the falling asleep are one step, seen from a waker. There are no
+/// timeouts under loom, so a lost wake-up is a deadlock, which loom reports.
+#[cfg(loom)]
+struct Futex {
+    queue: loom::sync::Mutex<()>,
+    sleepers: loom::sync::Condvar,
+}
 
 impl Word {
+    #[cfg(any(test, loom))]
+    fn zero() -> Word {
+        #[cfg(not(loom))]
+        return Word(AtomicU64::new(0));
+        #[cfg(loom)]
+        Word(AtomicU64::new(0), Futex { queue: loom::sync::Mutex::new(()), sleepers: loom::sync::Condvar::new() })
+    }
+
     /// Loads the word.
     #[inline(always)]
     pub fn load(&self, order: Ordering) -> u64 {
@@ -112,8 +134,11 @@ impl Word {
         let _ = os::futex_wait(&self.0, low, timeout);
         #[cfg(loom)]
         {
-            let _ = (low, timeout);
-            loom::thread::yield_now();
+            let _ = timeout;
+            let queue = self.1.queue.lock().expect("a panic ends the model");
+            if self.0.load(Ordering::Relaxed) as u32 == low {
+                let _queue = self.1.sleepers.wait(queue).expect("a panic ends the model");
+            }
         }
     }
 
@@ -127,7 +152,8 @@ impl Word {
         return os::futex_wake(&self.0, count);
         #[cfg(loom)]
         {
-            loom::thread::yield_now();
+            let _queue = self.1.queue.lock().expect("a panic ends the model");
+            (0..count.min(8)).for_each(|_| self.1.sleepers.notify_one());
             count
         }
     }
@@ -167,7 +193,7 @@ impl Space {
     /// The door to `count` fresh zero words on the heap.
     #[cfg(any(test, loom))]
     pub fn heap(count: usize) -> Space {
-        let words: Box<[Word]> = (0..count).map(|_| Word(AtomicU64::new(0))).collect();
+        let words: Box<[Word]> = (0..count).map(|_| Word::zero()).collect();
         let bytes = count as u64 * WORD;
         let words = NonNull::from(Box::leak(words));
         let base = words.cast::<Word>();
@@ -175,8 +201,9 @@ impl Space {
     }
 
     /// The same space, growing as the word at `off` tells.
-    pub fn growing_by(self, off: u64) -> Space {
-        Space { grown_at: Some(off), ..self }
+    pub fn growing_by(mut self, off: u64) -> Space {
+        self.grown_at = Some(off);
+        self
     }
 
     /// Bytes that may be accessed now.

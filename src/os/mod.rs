@@ -13,6 +13,9 @@
 //! | `identity` | who a process is, and whether it lives | `pidfd_open`, `poll`, `stat`, `openat`, `read`, `readlink`, `gettid`, `tgkill`, `getrandom` |
 //! | `fork` | notice that we are a forked child | `mmap`, `madvise`, `pthread_atfork` (a library call), `sched_yield` |
 //! | `memory` | how much is left before the kernel kills for it | `openat`, `read` |
+//! | `channel` | the socket between a process and its child | `socketpair`, `send`, `recv`, `fcntl` (`F_DUPFD_CLOEXEC`), `openat`, `dup3` |
+//! | `child` | child processes | `posix_spawn` (a library call), `pidfd_open`, `pidfd_send_signal`, `poll`, `wait4`, `getppid`, `prctl` |
+//! | `code` | which function of the program, in any process of it | `dl_iterate_phdr`, `getauxval` (library calls), `statx` |
 //! | `spin` | the clock, and the pause between two looks | `clock_gettime` (in the vDSO) |
 
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64", target_endian = "little")))]
@@ -21,6 +24,9 @@ compile_error!(
      proves death with open-file-description locks and pidfds"
 );
 
+mod channel;
+mod child;
+mod code;
 mod file;
 mod fork;
 mod futex;
@@ -39,6 +45,9 @@ mod testing;
 
 #[cfg(debug_assertions)]
 pub use death::kill_myself;
+pub use channel::{Channel, Patience, Transfer};
+pub use child::{Child, Interest, die_with_parent, set_thread_name, wait_for_parent};
+pub use code::{FunctionRef, is_privileged};
 pub use file::{
     FileId, file_id, file_size, find_memfd, memfd, mode_owner, open_peer, open_segment, path_id, publish, reopen,
     reserve, set_len, set_mode, sync,

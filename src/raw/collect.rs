@@ -56,7 +56,7 @@ fn committed(segment: &Segment) -> &Word {
 /// Notes that an object which a container may hold was let go of somewhere, and collects if that has happened often
 /// enough to be worth a walk over all objects.
 pub fn note_garbage(segment: &Segment) -> Result<()> {
-    let garbage = segment.header(header!(garbage)).fetch_add(1, Ordering::Relaxed) + 1;
+    let garbage = segment.header(header!(garbage)).fetch_add(1, Ordering::Relaxed).saturating_add(1);
     let objects = segment.header(header!(objects_used)).load(Ordering::Relaxed);
     if garbage > objects / 8 {
         collect(segment)?;

@@ -16,12 +16,12 @@
 //! 3. A woken waiter takes the latch with the waiters' bit set, since it cannot know that it was the only one.
 //! 4. The intent's `op` and `cell` are set before [`acquire`], so a kill leaves nothing held that nobody can find.
 
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::wait::{Deadline, Next, PATIENCE, Waiter, check_owner, stalled};
+use super::wait::{Deadline, Living, Next, PATIENCE, Waiter, check_owner, stalled};
 use crate::error::Error;
-use crate::mem::{Me, Segment, Step, Word};
+use crate::mem::{Me, Segment, Step, Word, fence};
 
 const OWNER: u64 = 0xffff;
 const WAITERS: u64 = 1 << 16;
@@ -56,8 +56,14 @@ pub fn held_by(owner: u64) -> u64 {
 /// nobody real; `Stalled` after 30 s.
 #[inline]
 pub fn acquire(me: &Me<'_>, word: &Word) -> Step<()> {
-    if !try_acquire(me, word) {
-        acquire_slowly(me.segment, me.owner(), word)?;
+    acquire_as(me.segment, me.owner(), word)
+}
+
+/// [`acquire`] for `owner`, in a world that `living` knows.
+#[inline]
+pub(super) fn acquire_as(living: &impl Living, owner: u64, word: &Word) -> Step<()> {
+    if !try_acquire_as(owner, word) {
+        acquire_slowly(living, owner, word)?;
     }
     Ok(())
 }
@@ -81,7 +87,7 @@ fn try_acquire_as(owner: u64, word: &Word) -> bool {
 
 #[cold]
 #[inline(never)]
-fn acquire_slowly(segment: &Segment, owner: u64, word: &Word) -> Step<()> {
+fn acquire_slowly(living: &impl Living, owner: u64, word: &Word) -> Step<()> {
     let mut waiter = Waiter::until(Deadline::after(PATIENCE));
     let mut bit = 0;
     let mut looked = false;
@@ -102,7 +108,7 @@ fn acquire_slowly(segment: &Segment, owner: u64, word: &Word) -> Step<()> {
             Next::Look => {}
             _ if !looked => {
                 looked = true;
-                check_owner(segment, holder)?;
+                living.check_owner(holder)?;
             }
             Next::Sleep(slice) => {
                 bit = WAITERS;
@@ -110,11 +116,11 @@ fn acquire_slowly(segment: &Segment, owner: u64, word: &Word) -> Step<()> {
                     word.wait((seen | WAITERS) as u32, slice);
                     let now = word.load(Ordering::Relaxed);
                     if now | WAITERS == seen | WAITERS {
-                        check_owner(segment, holder)?;
+                        living.check_owner(holder)?;
                     }
                 }
             }
-            Next::TimedOut => return Err(stalled(segment, holder).into()),
+            Next::TimedOut => return Err(living.stalled(holder).into()),
         }
     }
 }

@@ -14,9 +14,9 @@
 
 use std::sync::atomic::Ordering;
 
-use super::wait::{Deadline, Next, Waiter};
+use super::wait::{Deadline, Living, Next, Waiter};
 use crate::error::{Error, ErrorKind, Result};
-use crate::mem::{Liveness, Me, Segment, Step, Stop, Word};
+use crate::mem::{Me, Step, Word};
 
 const OWNER: u64 = 0xffff;
 const WAITERS: u64 = 1 << 16;
@@ -36,7 +36,13 @@ pub enum Acquired {
 
 fn word_for(me: &Me<'_>) -> u64 {
     let process = me.segment.membership().me();
-    me.owner() | u64::from(process.index) << PROCESS_SHIFT | u64::from(process.incarnation) << INCARNATION_SHIFT
+    word_of(me.owner(), process.index, process.incarnation)
+}
+
+/// The word of a lock that thread `owner` of that process holds.
+#[inline]
+pub(super) fn word_of(owner: u64, process: u32, incarnation: u32) -> u64 {
+    owner | u64::from(process) << PROCESS_SHIFT | u64::from(incarnation) << INCARNATION_SHIFT
 }
 
 /// Takes the lock.
@@ -48,17 +54,22 @@ fn word_for(me: &Me<'_>) -> u64 {
 /// `WouldDeadlock` if the calling thread holds it.
 #[inline]
 pub fn acquire(me: &Me<'_>, word: &Word, deadline: Deadline) -> Step<Acquired> {
-    let mine = word_for(me);
+    acquire_as(me.segment, word_for(me), word, deadline)
+}
+
+/// [`acquire`] for the holder that `mine` names, in a world that `living` knows.
+#[inline]
+pub(super) fn acquire_as(living: &impl Living, mine: u64, word: &Word, deadline: Deadline) -> Step<Acquired> {
     // LINEARIZES: the CAS; Acquire: what the last holder did is visible.
     if word.load(Ordering::Relaxed) == 0 && word.cas(0, mine, Ordering::Acquire).is_ok() {
         return Ok(Acquired::Clean);
     }
-    acquire_slowly(me.segment, word, mine, deadline)
+    acquire_slowly(living, word, mine, deadline)
 }
 
 #[cold]
 #[inline(never)]
-fn acquire_slowly(segment: &Segment, word: &Word, mine: u64, deadline: Deadline) -> Step<Acquired> {
+fn acquire_slowly(living: &impl Living, word: &Word, mine: u64, deadline: Deadline) -> Step<Acquired> {
     let mut waiter = Waiter::until(deadline);
     let mut bit = 0;
     let mut looked = false;
@@ -79,7 +90,7 @@ fn acquire_slowly(segment: &Segment, word: &Word, mine: u64, deadline: Deadline)
             Next::Sleep(_) => !std::mem::replace(&mut looked, true),
             Next::TimedOut => !looked, // a try looks once, too
         };
-        if due && holder_is_gone(segment, seen)? {
+        if due && holder_is_gone(living, seen)? {
             if word.cas(seen, mine | bit | (seen & WAITERS), Ordering::Acquire).is_ok() {
                 return Ok(Acquired::Recovered);
             }
@@ -103,17 +114,8 @@ fn acquire_slowly(segment: &Segment, word: &Word, mine: u64, deadline: Deadline)
 ///
 /// # Errors
 /// `Stop::Dead` if it is dead and not yet recovered.
-fn holder_is_gone(segment: &Segment, seen: u64) -> Step<bool> {
-    let process = (seen >> PROCESS_SHIFT) as u32 & 0xff;
-    let incarnation = (seen >> INCARNATION_SHIFT) as u32;
-    if segment.incarnation(process)? != incarnation {
-        return Ok(true);
-    }
-    match segment.liveness(process)? {
-        Liveness::Alive => Ok(false),
-        Liveness::Dead => Err(Stop::Dead(process)),
-        Liveness::Free | Liveness::Poisoned => Ok(true),
-    }
+fn holder_is_gone(living: &impl Living, seen: u64) -> Step<bool> {
+    living.is_gone((seen >> PROCESS_SHIFT) as u32 & 0xff, (seen >> INCARNATION_SHIFT) as u32)
 }
 
 /// Releases the lock, whoever holds it.

@@ -7,8 +7,12 @@
 pub mod cell;
 pub mod check;
 pub mod collect;
+#[cfg(all(test, debug_assertions))]
+mod crash;
 pub mod latch;
 pub mod lock;
+#[cfg(all(test, loom))]
+mod loom_tests;
 pub mod names;
 pub mod object;
 pub mod recovery;

@@ -34,6 +34,9 @@ struct Holds {
 /// Every session of the process, by segment file.
 static REGISTRY: Mutex<Option<HashMap<FileId, Weak<Session>>>> = Mutex::new(None);
 
+/// Looks at a name whose object goes each time before it can be held.
+const NAME_TRIES: u32 = 10_000;
+
 /// Longest wait for a process-local lock: one that was held when the process forked is held for ever in the child.
 const LOCAL_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -213,13 +216,14 @@ impl Session {
 
     /// The object called `name`, held once.
     pub fn open_name(&self, name: &str) -> Result<Option<ObjectId>> {
-        while let Some(id) = names::look_up(&self.segment, name)? {
+        for _ in 0..NAME_TRIES {
+            let Some(id) = names::look_up(&self.segment, name)? else { return Ok(None) };
             if self.hold(id)? {
                 return Ok(Some(id));
             }
             // Unlinked and freed between the two: look again.
         }
-        Ok(None)
+        Err(Error::corrupted("a name of an object that is gone"))
     }
 
     /// Takes a name away; whether there was one.

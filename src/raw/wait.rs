@@ -11,8 +11,8 @@ use crate::os;
 
 /// How long an internal latch may be held by the living before waiters give up.
 pub const PATIENCE: Duration = Duration::from_secs(30);
-/// Rounds of spinning before the first sleep: a few microseconds.
-const SPINS: u32 = 64;
+/// Rounds of spinning before the first sleep: a few microseconds. None under loom, where time does not pass.
+const SPINS: u32 = if cfg!(loom) { 0 } else { 64 };
 const FIRST_SLICE: Duration = Duration::from_millis(1);
 const LAST_SLICE: Duration = Duration::from_millis(50);
 
@@ -91,6 +91,42 @@ impl Waiter {
         let slice = self.slice;
         self.slice = (slice * 2).min(LAST_SLICE);
         Next::Sleep(slice.min(left))
+    }
+}
+
+/// Who can tell whether the holder of a lock lives: a segment, or a stand-in under loom, where there are no segments.
+pub trait Living {
+    /// See [`check_owner`].
+    fn check_owner(&self, owner: u64) -> Step<()>;
+
+    /// See [`stalled`].
+    fn stalled(&self, owner: u64) -> Error;
+
+    /// Whether that incarnation of a process is gone and has been recovered.
+    ///
+    /// # Errors
+    /// `Stop::Dead` if it is dead and not yet recovered.
+    fn is_gone(&self, process: u32, incarnation: u32) -> Step<bool>;
+}
+
+impl Living for Segment {
+    fn check_owner(&self, owner: u64) -> Step<()> {
+        check_owner(self, owner)
+    }
+
+    fn stalled(&self, owner: u64) -> Error {
+        stalled(self, owner)
+    }
+
+    fn is_gone(&self, process: u32, incarnation: u32) -> Step<bool> {
+        if self.incarnation(process)? != incarnation {
+            return Ok(true);
+        }
+        match self.liveness(process)? {
+            Liveness::Alive => Ok(false),
+            Liveness::Dead => Err(Stop::Dead(process)),
+            Liveness::Free | Liveness::Poisoned => Ok(true),
+        }
     }
 }
 

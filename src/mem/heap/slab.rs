@@ -1,7 +1,7 @@
 //! Allocating and freeing in slabs: the path that every small block takes.
 
 use std::cell::RefCell;
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::Ordering;
 
 use super::class::{CLASSES, GEOMETRY, Geometry, class_of};
 use super::no_block;
@@ -11,7 +11,7 @@ use crate::mem::intent::Field;
 use crate::mem::layout::PAGE;
 use crate::mem::segment::Segment;
 use crate::mem::slots::Me;
-use crate::mem::word::Word;
+use crate::mem::word::{Word, fence};
 
 /// What a thread remembers of the slabs it owns. Process-local; the page table is the truth.
 pub struct ThreadCache {

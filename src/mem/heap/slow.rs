@@ -90,7 +90,7 @@ impl Me<'_> {
     }
 
     fn adopt_by_scan(&self, class: usize, g: &Geometry) -> Result<Option<u64>> {
-        let pages = self.segment.pages();
+        let pages = self.segment.pages().max(1);
         let start = self.cache().borrow().cursor;
         for step in 0..SCAN.min(pages) {
             let page = (start + step) % pages;
@@ -110,6 +110,9 @@ impl Me<'_> {
 
     /// Becomes the owner of an unowned slab.
     fn adopt(&self, page: u64, class: usize) -> Result<bool> {
+        if page >= self.segment.pages() {
+            return Ok(false); // a hint is only a hint
+        }
         let word = self.segment.page_word(page)?;
         let unowned = PageState::Slab { class, owner: 0 }.pack();
         let owned = PageState::Slab { class, owner: self.owner() }.pack();

@@ -90,14 +90,18 @@ fn scenarios() -> Vec<Scenario> {
     all
 }
 
-fn item(n: u64, length: usize) -> Vec<u8> {
+pub(super) fn item(n: u64, length: usize) -> Vec<u8> {
     let mut bytes = vec![n as u8; length];
     bytes[..8].copy_from_slice(&n.to_le_bytes());
     bytes
 }
 
 /// Runs `operation` in a thread that dies at its store number `at`. `Err` is the slot that the dead thread had.
-fn die_at<T: Send>(segment: &Segment, at: u64, operation: impl FnOnce(&Me<'_>) -> T + Send) -> Result<T, u16> {
+pub(super) fn die_at<T: Send>(
+    segment: &Segment,
+    at: u64,
+    operation: impl FnOnce(&Me<'_>) -> T + Send,
+) -> Result<T, u16> {
     std::thread::scope(|scope| {
         let thread = scope.spawn(move || {
             let me = ok(segment.enter());
@@ -117,7 +121,7 @@ fn die_at<T: Send>(segment: &Segment, at: u64, operation: impl FnOnce(&Me<'_>) -
 }
 
 /// What a survivor does for the slot of a dead thread.
-fn recover(segment: &Segment, slot: u16) {
+pub(super) fn recover(segment: &Segment, slot: u16) {
     let intent = segment.intent_of(slot).unwrap();
     if let Some(op) = Op::unpack(intent.get(Field::Op)) {
         resolve(segment, slot, &intent, op.expect("a known operation")).unwrap();
@@ -156,6 +160,21 @@ fn recover_until(segment: &Segment, slot: u16, at: u64) -> bool {
         });
         thread.join().expect("no other panic")
     })
+}
+
+/// Makes slabs without an owner for the blocks that a ring needs, so that each run takes the same steps: few.
+fn warm_up(segment: &Segment) {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            let me = ok(segment.enter());
+            for size in [48, 576, 640, 704] {
+                let block = me.alloc(size, Field::Alloc).unwrap();
+                me.release(block).unwrap();
+                me.intent.set(Field::Alloc, 0);
+            }
+        });
+        thread.join().unwrap(); // to the last destructor, which gives the slabs up
+    });
 }
 
 fn prepare(segment: &Segment, scenario: &Scenario) -> (Ring, VecDeque<Vec<u8>>) {
@@ -246,7 +265,9 @@ fn verify(segment: &Segment, old: &Ring, allowed: &[VecDeque<Vec<u8>>], may_clos
 }
 
 /// Dies at `step` of the action, and at `again` of the recovery (0: it lives). Returns whether each death happened.
-fn run(segment: &Segment, scenario: &Scenario, step: u64, again: u64) -> (bool, bool) {
+fn run(scenario: &Scenario, step: u64, again: u64) -> (bool, bool) {
+    let segment = &*segment();
+    warm_up(segment);
     let (ring, before) = prepare(segment, scenario);
     let died = die_at(segment, step, |me| ok(act(&ring, me, scenario.action)));
     let mut after = before.clone();
@@ -286,12 +307,11 @@ fn at_every_step() {
     let (mut steps, mut recoveries) = (0, 0);
     let scenarios = scenarios();
     for scenario in &scenarios {
-        let segment = segment();
         let guard = Named(scenario.name);
         let mut step = 1;
-        while run(&segment, scenario, step, 0).0 {
+        while run(scenario, step, 0).0 {
             let mut again = 1;
-            while run(&segment, scenario, step, again).1 {
+            while run(scenario, step, again).1 {
                 again += 1;
             }
             recoveries += again - 1;

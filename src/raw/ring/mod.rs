@@ -6,10 +6,11 @@
 //! |---|---|
 //! | `slot` | the slot word and its transitions: who may touch a slot |
 //! | `place` | positions, and what a slot word means at one |
-//! | `part` | where the words are; the chain of parts of an unbounded ring |
+//! | `part` | where the words are |
+//! | `shape` | geometry; the chain of parts of an unbounded ring |
 //! | `payload` | items in words |
 //! | `push`, `pop` | the two operations |
-//! | `sleep` | waiting and waking |
+//! | `sleep`, `wake` | waiting and waking |
 //! | `seal` | close, and continue |
 //! | `recover` | what a kill leaves, and what becomes of it |
 //! | `visit` | everything that a ring refers to; its own fsck |
@@ -27,19 +28,26 @@ mod pop;
 mod push;
 mod recover;
 mod seal;
+mod shape;
 mod sleep;
 mod slot;
 mod visit;
+mod wake;
 
-#[cfg(test)]
-mod tests;
 #[cfg(all(test, debug_assertions))]
 mod crash_tests;
+#[cfg(all(test, debug_assertions))]
+mod storm_tests;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod wait_tests;
 
 use std::sync::atomic::{AtomicBool, AtomicU64 as LocalU64, Ordering};
 
-use part::{FIRST_SLOTS, FirstPart, Part, PartName, Shape};
+use part::Part;
 use place::{Place, Room, room_at};
+use shape::{FIRST_SLOTS, FirstPart, PartName, Shape};
 
 pub use recover::resolve;
 pub use sleep::Sleeper;
@@ -124,6 +132,21 @@ fn build(me: &Me<'_>, root_ref: &Word, first: u32, inline: u32, unbounded: bool)
     Ok(())
 }
 
+impl Clone for Ring {
+    /// Another view of the same ring, that knows what this one knows.
+    fn clone(&self) -> Ring {
+        let local = |word: &LocalU64| LocalU64::new(word.load(Ordering::Relaxed)); // local
+        Ring {
+            shape: self.shape,
+            first: self.first,
+            push_at: local(&self.push_at),
+            pop_at: local(&self.pop_at),
+            drained: AtomicBool::new(self.drained.load(Ordering::Relaxed)), // local
+            spin: local(&self.spin),
+        }
+    }
+}
+
 impl Ring {
     /// Opens the ring whose root block is at `root`.
     ///
@@ -158,7 +181,8 @@ impl Ring {
         let mut part = self.pop_part(segment)?;
         let mut items = 0;
         loop {
-            items += if part.epoch().load(Ordering::Acquire) == 0 { length_by_place(&part)? } else { visit::count(&part) };
+            items +=
+                if part.epoch().load(Ordering::Acquire) == 0 { length_by_place(&part)? } else { visit::count(&part) };
             match self.shape.part_after(segment, &part)? {
                 Some(after) => part = after,
                 None => return Ok(items),
@@ -174,22 +198,25 @@ impl Ring {
         Ok(self.len(segment)? == 0)
     }
 
+    /// The first part, if that is where `at` says that this process is.
     #[inline(always)]
+    fn first_part<'a>(&self, segment: &'a Segment, at: &LocalU64) -> Option<Part<'a>> {
+        self.first.if_named(segment, PartName::unpack(at.load(Ordering::Relaxed))) // local
+    }
+
     fn push_part<'a>(&self, segment: &'a Segment) -> Result<Part<'a>> {
         self.part(segment, &self.push_at)
     }
 
-    #[inline(always)]
     fn pop_part<'a>(&self, segment: &'a Segment) -> Result<Part<'a>> {
         self.part(segment, &self.pop_at)
     }
 
-    #[inline(always)]
+    #[inline]
     fn part<'a>(&self, segment: &'a Segment, at: &LocalU64) -> Result<Part<'a>> {
-        let name = PartName::unpack(at.load(Ordering::Relaxed)); // local
-        match self.first.if_named(segment, name) {
+        match self.first_part(segment, at) {
             Some(part) => Ok(part),
-            None => self.shape.part(segment, name),
+            None => self.shape.part(segment, PartName::unpack(at.load(Ordering::Relaxed))), // local
         }
     }
 

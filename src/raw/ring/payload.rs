@@ -15,7 +15,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::mem::{Field, Me, Segment, WORD, Word};
 
 /// Stores `bytes`, the last word padded with zeros.
-#[inline(always)]
 pub(super) fn store(words: &[Word], bytes: &[u8]) {
     let (whole, rest) = bytes.as_chunks::<8>();
     for (word, chunk) in words.iter().zip(whole) {
@@ -31,23 +30,13 @@ pub(super) fn store(words: &[Word], bytes: &[u8]) {
 }
 
 /// Appends the first `length` bytes in `words` to `out`.
-#[inline(always)]
 pub(super) fn load(words: &[Word], length: usize, out: &mut Vec<u8>) {
-    if length == 8
-        && let Some(word) = words.first()
-    {
-        return out.extend_from_slice(&word.load(Ordering::Relaxed).to_le_bytes());
-    }
-    load_any(words, length, out);
-}
-
-fn load_any(words: &[Word], length: usize, out: &mut Vec<u8>) {
     let length = length.min(words.len() * 8);
     out.reserve(length);
     for word in &words[..length / 8] {
         out.extend_from_slice(&word.load(Ordering::Relaxed).to_le_bytes());
     }
-    if length % 8 != 0 {
+    if !length.is_multiple_of(8) {
         let last = words[length / 8].load(Ordering::Relaxed).to_le_bytes();
         out.extend_from_slice(&last[..length % 8]);
     }

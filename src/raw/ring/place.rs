@@ -21,10 +21,13 @@ impl Place {
     /// The position that a hint names.
     #[inline(always)]
     pub fn unpack(hint: u64, slots: u32) -> Result<Place> {
-        if hint as u32 >= slots {
-            return Err(outside());
-        }
-        Ok(Place(hint))
+        Place::within(hint, slots).ok_or_else(outside)
+    }
+
+    /// The same, without an error's cost.
+    #[inline(always)]
+    pub fn within(hint: u64, slots: u32) -> Option<Place> {
+        ((hint as u32) < slots).then_some(Place(hint))
     }
 
     /// As a hint.
@@ -48,11 +51,7 @@ impl Place {
     /// The position after this one.
     #[inline(always)]
     pub fn after(self, slots: u32) -> Place {
-        if self.index() + 1 < slots {
-            Place(self.0 + 1)
-        } else {
-            Place(u64::from(self.lap().wrapping_add(1)) << 32)
-        }
+        if self.index() + 1 < slots { Place(self.0 + 1) } else { Place(u64::from(self.lap().wrapping_add(1)) << 32) }
     }
 
     /// The same slot, `laps` ago.

@@ -27,9 +27,9 @@ use super::part::{CLOSED, Part};
 use super::payload::{self, Boxed};
 use super::place::{Find, find_at};
 use super::slot::{BOXED, Claim, Seen, Slot, State};
-use super::{Pop, Ring, sleep};
+use super::{Pop, Ring, wake};
 use crate::error::{Error, ErrorKind};
-use crate::mem::{Field, Me, Op, OpKind, Step, Stop, Word};
+use crate::mem::{Field, Me, Op, OpKind, Step, Stop};
 
 const POP: u64 = Op::new(OpKind::RingPop).pack();
 
@@ -61,42 +61,43 @@ impl Ring {
     #[inline]
     pub fn pop(&self, me: &Me<'_>, out: &mut Vec<u8>, keep: &mut dyn FnMut(u64) -> Step<()>) -> Step<Pop> {
         out.clear();
-        let part = self.pop_part(me.segment)?;
-        if part.returned().load(Ordering::Acquire) == 0
-            && let Ok(place) = part.place(part.head())
-            && let Some(words) = part.slot_words(place.index())
+        // The path of a word from a ring that is neither contended nor ended: one straight line, no call but at its end.
+        if out.capacity() >= 8
+            && let Some(part) = self.first_part(me.segment, &self.pop_at)
+            && part.returned().load(Ordering::Acquire) == 0
+            && let Some((place, words, seen)) = part.at(part.head())
+            && seen.is_full_at(place)
+            && seen.length() == 8
         {
             let slot = Slot::over(&words[0]);
-            let seen = slot.look();
-            if seen.is_full_at(place) && seen.length() != BOXED {
-                self.announce(me, &part, place.index(), POP);
-                if let Claim::Mine { wake } = slot.claim_to_read(seen, me.owner()) {
-                    part.advance(part.head(), place, place.after(part.slots));
-                    return self.finish_pop(me, slot, seen, &words[1..], wake, out);
-                }
+            self.announce(me, &part, place.index(), POP);
+            if let Claim::Mine { wake } = slot.claim_to_read(seen, me.owner()) {
+                part.advance(part.head(), place, place.after(part.slots));
+                out.extend_from_slice(&words[1].load(Ordering::Relaxed).to_le_bytes());
+                // LINEARIZES: the pop. Release: the next producer of the slot writes after our load.
+                slot.free(seen.lap());
+                return self.end_pop(me, slot, wake, false);
             }
         }
         self.pop_slowly(me, out, keep)
     }
 
     #[inline(always)]
-    fn finish_pop(
-        &self,
-        me: &Me<'_>,
-        slot: Slot<'_>,
-        seen: Seen,
-        words: &[Word],
-        wake: bool,
-        out: &mut Vec<u8>,
-    ) -> Step<Pop> {
-        payload::load(words, seen.length() as usize, out);
-        // LINEARIZES: the pop. Release: the next producer of the slot writes after our loads.
-        slot.free(seen.lap());
+    fn end_pop(&self, me: &Me<'_>, slot: Slot<'_>, wake: bool, handles: bool) -> Step<Pop> {
         if wake {
-            sleep::wake_producer(&self.shape, me.segment, slot)?;
+            return self.wake_and_end_pop(me, slot, handles);
         }
         me.intent.set(Field::Op, 0);
-        Ok(Pop::Item { handles: false })
+        Ok(Pop::Item { handles })
+    }
+
+    /// The wake-up before the end: a thread that dies between leaves its intent, and recovery wakes all.
+    #[cold]
+    #[inline(never)]
+    fn wake_and_end_pop(&self, me: &Me<'_>, slot: Slot<'_>, handles: bool) -> Step<Pop> {
+        wake::wake_producer(&self.shape, me.segment, slot)?;
+        me.intent.set(Field::Op, 0);
+        Ok(Pop::Item { handles })
     }
 
     #[inline(never)]
@@ -105,29 +106,28 @@ impl Ring {
             Claimed::Slot { slot, part, index, seen, wake } => (slot, part, index, seen, wake),
             Claimed::None(why) => return Ok(why),
         };
-        if seen.length() != BOXED {
-            return self.finish_pop(me, slot, seen, part.payload(index), wake, out);
-        }
-        let handles = self.read_boxed(me, slot, &part, index, seen, out, keep)?;
-        if wake {
-            sleep::wake_producer(&self.shape, me.segment, slot)?;
-        }
-        me.intent.set(Field::Op, 0);
-        Ok(Pop::Item { handles })
+        let handles = if seen.length() == BOXED {
+            let block = part.payload(index)[0].load(Ordering::Relaxed);
+            self.take_boxed(me, slot, seen, block, out, keep)?
+        } else {
+            payload::load(part.payload(index), seen.length() as usize, out);
+            // LINEARIZES: the pop. Release: the next producer of the slot writes after our loads.
+            slot.free(seen.lap());
+            false
+        };
+        self.end_pop(me, slot, wake, handles)
     }
 
     /// Copies an item out of its block, frees the slot, then the block; whether there were handles.
-    fn read_boxed(
+    fn take_boxed(
         &self,
         me: &Me<'_>,
         slot: Slot<'_>,
-        part: &Part<'_>,
-        index: u32,
         seen: Seen,
+        block: u64,
         out: &mut Vec<u8>,
         keep: &mut dyn FnMut(u64) -> Step<()>,
     ) -> Step<bool> {
-        let block = part.payload(index)[0].load(Ordering::Relaxed);
         let boxed = Boxed::read(me.segment, block)?;
         boxed.load(out);
         for handle in boxed.handles {
@@ -190,14 +190,14 @@ impl Ring {
                 }
                 Find::Beyond(further) => place = further,
                 Find::Buried => slot.skip(seen),
-                Find::Writing => sleep::wait_until_changed(me.segment, slot, seen)?,
+                Find::Writing => wake::wait_until_changed(me, slot, seen)?,
                 found @ (Find::Nothing | Find::Blocked) => {
                     part.advance(part.head(), hint, place);
                     if part.next().load(Ordering::Acquire) == 0 {
                         return Ok(Some(Claimed::None(Pop::Empty)));
                     }
                     if found == Find::Nothing {
-                        sleep::seal_and_wake(&self.shape, me.segment, slot, seen)?;
+                        wake::seal_and_wake(&self.shape, me.segment, slot, seen)?;
                     } else if let Some(claimed) = self.take_last_returned(me, part)? {
                         return Ok(Some(claimed));
                     }
@@ -239,7 +239,7 @@ impl Ring {
                 let seen = slot.look();
                 match seen.state() {
                     // Another consumer, which may die yet.
-                    State::Reading => sleep::wait_until_changed(me.segment, slot, seen)?,
+                    State::Reading => wake::wait_until_changed(me, slot, seen)?,
                     State::Returned => {
                         if let Some(claimed) = self.try_take(me, part, index, slot, seen) {
                             return Ok(Some(claimed));

@@ -26,10 +26,9 @@ use super::part::{CLOSED, Part};
 use super::payload;
 use super::place::{Place, Room, room_at};
 use super::slot::{BOXED, Claim, Seen, Slot, State};
-use super::{Push, Ring, sleep};
+use super::{Push, Ring, wake};
 use crate::error::{Error, ErrorKind};
-use crate::mem::{Field, Me, Op, OpKind, Step, Stop, Word};
-use crate::raw::wait::check_owner;
+use crate::mem::{Field, Me, Op, OpKind, Step, Stop};
 
 const PUSH: u64 = Op::new(OpKind::RingPush).pack();
 /// Phase of a push with a block that has claimed its slot.
@@ -64,59 +63,61 @@ impl Ring {
     /// and `TooLarge` for an item that needs a block, `Corrupted`; the intent may still say what was begun.
     #[inline]
     pub fn push(&self, me: &Me<'_>, bytes: &[u8], handles: &[u64]) -> Step<Push> {
-        if bytes.len() > self.shape.inline as usize || !handles.is_empty() {
-            return self.push_boxed(me, bytes, handles);
-        }
-        let part = self.push_part(me.segment)?;
-        if part.next().load(Ordering::Acquire) == 0
-            && let Ok(place) = part.place(part.tail())
-            && let Some(words) = part.slot_words(place.index())
+        // The path of a word into a ring that is neither contended nor ended: one straight line, no call but at its end.
+        if handles.is_empty()
+            && let Ok(word) = <[u8; 8]>::try_from(bytes)
+            && let Some(part) = self.first_part(me.segment, &self.push_at)
+            && part.next().load(Ordering::Acquire) == 0
+            && let Some((place, words, seen)) = part.at(part.tail())
+            && seen.is_empty_at(place)
         {
             let slot = Slot::over(&words[0]);
-            let seen = slot.look();
-            if seen.is_empty_at(place) {
-                self.announce(me, &part, place.index(), PUSH);
-                if let Claim::Mine { wake } = slot.claim_to_write(seen, me.owner()) {
-                    part.advance(part.tail(), place, place.after(part.slots));
-                    return self.finish_push(me, slot, place, &words[1..], bytes, wake);
-                }
+            self.announce(me, &part, place.index(), PUSH);
+            if let Claim::Mine { wake } = slot.claim_to_write(seen, me.owner()) {
+                part.advance(part.tail(), place, place.after(part.slots));
+                words[1].store(u64::from_le_bytes(word), Ordering::Relaxed);
+                // LINEARIZES: the push. Release: the consumer that sees FULL sees the word.
+                slot.publish(place.lap(), 8);
+                return self.end_push(me, slot, wake);
             }
         }
-        self.push_slowly(me, bytes)
+        self.push_slowly(me, bytes, handles)
     }
 
     #[inline(always)]
-    fn finish_push(
-        &self,
-        me: &Me<'_>,
-        slot: Slot<'_>,
-        place: Place,
-        words: &[Word],
-        bytes: &[u8],
-        wake: bool,
-    ) -> Step<Push> {
-        payload::store(words, bytes);
-        // LINEARIZES: the push. Release: the consumer that sees FULL sees the bytes.
-        slot.publish(place.lap(), bytes.len() as u64);
+    fn end_push(&self, me: &Me<'_>, slot: Slot<'_>, wake: bool) -> Step<Push> {
         if wake {
-            sleep::wake_consumer(&self.shape, me.segment, slot)?;
+            return self.wake_and_end_push(me, slot);
         }
         me.intent.set(Field::Op, 0);
         Ok(Push::Done)
     }
 
+    /// The wake-up before the end: a thread that dies between leaves its intent, and recovery wakes all.
     #[cold]
     #[inline(never)]
-    fn push_slowly(&self, me: &Me<'_>, bytes: &[u8]) -> Step<Push> {
+    fn wake_and_end_push(&self, me: &Me<'_>, slot: Slot<'_>) -> Step<Push> {
+        wake::wake_consumer(&self.shape, me.segment, slot)?;
+        me.intent.set(Field::Op, 0);
+        Ok(Push::Done)
+    }
+
+    #[inline(never)]
+    fn push_slowly(&self, me: &Me<'_>, bytes: &[u8], handles: &[u64]) -> Step<Push> {
+        if bytes.len() > self.shape.inline as usize || !handles.is_empty() {
+            return self.push_boxed(me, bytes, handles);
+        }
         match self.claim_room(me)? {
             Claimed::Slot { slot, part, place, wake } => {
-                self.finish_push(me, slot, place, part.payload(place.index()), bytes, wake)
+                payload::store(part.payload(place.index()), bytes);
+                // LINEARIZES: the push. Release: the consumer that sees FULL sees the bytes.
+                slot.publish(place.lap(), bytes.len() as u64);
+                self.end_push(me, slot, wake)
             }
             Claimed::None(why) => Ok(why),
         }
     }
 
-    #[inline(never)]
     fn push_boxed(&self, me: &Me<'_>, bytes: &[u8], handles: &[u64]) -> Step<Push> {
         let block = payload::allocate(me, bytes, handles)?;
         match self.claim_room(me) {
@@ -126,11 +127,7 @@ impl Ring {
                 // LINEARIZES: the push. Release: the consumer that sees FULL sees the block.
                 slot.publish(place.lap(), BOXED);
                 me.intent.set(Field::Alloc, 0);
-                if wake {
-                    sleep::wake_consumer(&self.shape, me.segment, slot)?;
-                }
-                me.intent.set(Field::Op, 0);
-                Ok(Push::Done)
+                self.end_push(me, slot, wake)
             }
             Ok(Claimed::None(why)) => {
                 me.release(block)?;
@@ -210,7 +207,7 @@ impl Ring {
                 Room::Occupied(_) => {
                     part.advance(part.tail(), hint, place);
                     if !self.shape.unbounded {
-                        check_owner(me.segment, seen.owner())?;
+                        wake::check_claim(me.segment, slot, seen)?;
                         return Ok(Claimed::None(Push::Full));
                     }
                     self.announce(me, &part, place.index(), PUSH);

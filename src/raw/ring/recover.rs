@@ -21,11 +21,12 @@
 
 use std::sync::atomic::Ordering;
 
-use super::part::{Part, Shape};
+use super::part::Part;
 use super::push::CLAIMED;
 use super::seal::resolve_close;
+use super::shape::Shape;
 use super::slot::{Slot, State};
-use super::sleep;
+use super::wake;
 use crate::error::{Error, Result};
 use crate::mem::{Field, Intent, Op, OpKind, Segment};
 
@@ -45,17 +46,18 @@ pub fn resolve(segment: &Segment, slot: u16, intent: &Intent<'_>, op: Op) -> Res
     let (part, claimed) = find_slot(&shape, segment, intent.get(Field::Cell))?;
     let owner = u64::from(slot) + 1;
     match op.kind {
-        OpKind::RingPush => resolve_push(&shape, segment, intent, op, claimed, owner)?,
+        OpKind::RingPush => resolve_push(&shape, segment, &part, intent, op, claimed, owner)?,
         OpKind::RingPop => resolve_pop(&part, intent, claimed, owner),
         _ => return Err(Error::corrupted("an intent that is not a ring's")),
     }
     claimed.wake(u32::MAX);
-    sleep::wake_everybody(&shape, segment, &part)
+    wake::wake_everybody(&shape, segment, &part)
 }
 
 fn resolve_push(
     shape: &Shape,
     segment: &Segment,
+    part: &Part<'_>,
     intent: &Intent<'_>,
     op: Op,
     claimed: Slot<'_>,
@@ -69,6 +71,8 @@ fn resolve_push(
     if seen.state() == State::Writing && seen.owner() == owner {
         // The phase first: with the slot BURIED it would say that the block was published.
         intent.set(Field::Op, Op { phase: 0, ..op }.pack());
+        // From now on the distance from head to tail is not the number of items.
+        part.epoch().fetch_add(1, Ordering::AcqRel);
         claimed.bury(seen);
     } else if op.phase == CLAIMED {
         intent.set(Field::Alloc, 0);
@@ -95,7 +99,8 @@ fn find_slot<'a>(shape: &Shape, segment: &'a Segment, cell: u64) -> Result<(Part
         if let Some(index) = part.index_of(cell) {
             return Ok((part, part.slot(index)));
         }
-        part = shape.part_after(segment, &part)?.ok_or_else(|| Error::corrupted("an intent names no slot of its ring"))?;
+        part =
+            shape.part_after(segment, &part)?.ok_or_else(|| Error::corrupted("an intent names no slot of its ring"))?;
     }
 }
 

@@ -20,10 +20,11 @@
 use std::sync::atomic::Ordering;
 
 use super::Ring;
-use super::part::{CLOSED, Part, Shape};
+use super::part::{CLOSED, Part};
 use super::place::{Room, room_at};
+use super::shape::Shape;
 use super::slot::State;
-use super::sleep;
+use super::wake;
 use crate::error::Result;
 use crate::mem::{Field, Me, Op, OpKind, Segment, Step};
 
@@ -79,14 +80,14 @@ pub(super) fn finish_close(shape: &Shape, segment: &Segment, part: &Part<'_>) ->
         let slot = part.slot(place.index());
         let seen = slot.look();
         match room_at(place, seen, part.slots)? {
-            Room::Free if sleep::seal_and_wake(shape, segment, slot, seen)? => break,
+            Room::Free if wake::seal_and_wake(shape, segment, slot, seen)? => break,
             Room::Free => {} // a push that was under way
             Room::Beyond(further) => place = further,
             Room::Occupied(State::Buried) => slot.skip(seen),
             Room::Occupied(_) | Room::Sealed => break, // full: consumers will seal it
         }
     }
-    sleep::wake_everybody(shape, segment, part)
+    wake::wake_everybody(shape, segment, part)
 }
 
 /// Finishes a close that `intent` was at, if it had happened.

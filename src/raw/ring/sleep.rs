@@ -23,28 +23,19 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Ring;
-use super::part::{Part, Shape};
 use super::place::{Find, Room, find_at, room_at};
 use super::slot::{Seen, Slot, State};
+use super::wake::{BUSY_SLICE, Side, check_claim, follow, pass_baton};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mem::{Segment, Step, Word};
 use crate::os;
-use crate::raw::wait::{Deadline, Next, PATIENCE, Waiter, check_owner, stalled};
+use crate::raw::wait::{Deadline, Next, Waiter};
 
 /// Least and greatest time of spinning, in nanoseconds.
 const SPIN_LEAST: u64 = 5_000;
 pub(super) const SPIN_MOST: u64 = 20_000;
-/// Slices of waiting for somebody who does not know that we wait.
-const BUSY_SLICE: Duration = Duration::from_millis(2);
 /// Slots that a sleeper looks through after each slice.
 const WINDOW: u32 = 1024;
-
-/// What is waited for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Side {
-    Item,
-    Room,
-}
 
 /// What a waiter finds.
 enum Look<'a> {
@@ -99,6 +90,7 @@ impl<'a> Sleeper<'a> {
     ///
     /// # Errors
     /// `Stop::Dead` if a dead process holds a slot: recover it and call again. `Corrupted`; `Evicted`.
+    #[allow(clippy::should_implement_trait, reason = "what it yields is no item")]
     pub fn next(&mut self) -> Step<bool> {
         if self.spin()? {
             return Ok(true);
@@ -124,7 +116,7 @@ impl<'a> Sleeper<'a> {
         match look {
             Look::Ready => {}
             Look::Busy { slot, seen } => {
-                check_owner(self.segment, seen.owner())?;
+                check_claim(self.segment, slot, seen)?;
                 slot.sleep(seen, slice.min(BUSY_SLICE));
             }
             Look::Idle { slot, cell, seen } if seen.is_waiting() => {
@@ -244,10 +236,8 @@ impl<'a> Sleeper<'a> {
         };
         for _ in 0..part.slots.min(WINDOW) {
             self.cursor = if self.cursor + 1 < part.slots { self.cursor + 1 } else { 0 };
-            let seen = part.slot(self.cursor).look();
-            if matches!(seen.state(), State::Reading | State::Writing) {
-                check_owner(self.segment, seen.owner())?;
-            }
+            let slot = part.slot(self.cursor);
+            check_claim(self.segment, slot, slot.look())?;
         }
         Ok(())
     }
@@ -261,109 +251,6 @@ impl Drop for Sleeper<'_> {
             pass_baton(follow, 1);
         }
     }
-}
-
-fn follow<'a>(shape: &Shape, segment: &'a Segment, side: Side) -> Result<&'a Word> {
-    let first = shape.first_part(segment)?;
-    Ok(match side {
-        Side::Item => first.items(),
-        Side::Room => first.room(),
-    })
-}
-
-/// Raises a follow futex and wakes `count` of its sleepers. Release: who sees it raised sees what there is to see.
-fn pass_baton(follow: &Word, count: u32) {
-    follow.fetch_add(1, Ordering::AcqRel);
-    follow.wake(count);
-}
-
-/// The wake-up owed by a producer whose claim of `slot` saw a waiting consumer.
-#[cold]
-pub(super) fn wake_consumer(shape: &Shape, segment: &Segment, slot: Slot<'_>) -> Result<()> {
-    if slot.wake(1) == 0 {
-        pass_baton(follow(shape, segment, Side::Item)?, 1);
-    }
-    Ok(())
-}
-
-/// The wake-up owed by a consumer whose claim of `slot` saw a waiting producer.
-#[cold]
-pub(super) fn wake_producer(shape: &Shape, segment: &Segment, slot: Slot<'_>) -> Result<()> {
-    if slot.wake(1) == 0 {
-        pass_baton(follow(shape, segment, Side::Room)?, 1);
-    }
-    Ok(())
-}
-
-/// Seals the EMPTY slot `seen` and wakes the consumers that wait for it.
-#[cold]
-pub(super) fn seal_and_wake(shape: &Shape, segment: &Segment, slot: Slot<'_>, seen: Seen) -> Result<bool> {
-    let sealed = slot.seal(seen);
-    if sealed && seen.is_waiting() {
-        slot.wake(u32::MAX);
-        pass_baton(follow(shape, segment, Side::Item)?, u32::MAX);
-    }
-    Ok(sealed)
-}
-
-/// Wakes everybody who waits for anything in `part`: after a death nobody knows who was to be woken.
-#[cold]
-pub(super) fn wake_everybody(shape: &Shape, segment: &Segment, part: &Part<'_>) -> Result<()> {
-    // Who waits for an item has marked the first EMPTY slot, who waits for room the first one still in use. The bit is
-    // taken back, so that who has just set it does not fall asleep behind this wake-up.
-    for hint in [part.head(), part.tail()] {
-        let mut place = part.place(hint)?;
-        for _ in 0..part.fuel() {
-            let slot = part.slot(place.index());
-            let seen = slot.look();
-            let further = if std::ptr::eq(hint, part.head()) {
-                match find_at(place, seen, part.slots)? {
-                    Find::Beyond(further) => Some(further),
-                    Find::Item | Find::Buried | Find::Writing => Some(place.after(part.slots)),
-                    Find::Nothing | Find::Blocked | Find::Sealed => None,
-                }
-            } else {
-                match room_at(place, seen, part.slots)? {
-                    Room::Beyond(further) => Some(further),
-                    Room::Free | Room::Occupied(_) | Room::Sealed => None,
-                }
-            };
-            let Some(further) = further else {
-                slot.unmark_waiting(seen);
-                slot.wake(u32::MAX);
-                break;
-            };
-            place = further;
-        }
-    }
-    pass_baton(follow(shape, segment, Side::Item)?, u32::MAX);
-    pass_baton(follow(shape, segment, Side::Room)?, u32::MAX);
-    Ok(())
-}
-
-/// Waits for the owner of a claimed slot to go on.
-///
-/// # Errors
-/// `Stop::Dead` if it is dead; `Stalled` after 30 s; `Corrupted` if it is nobody.
-#[cold]
-pub(super) fn wait_until_changed(segment: &Segment, slot: Slot<'_>, seen: Seen) -> Step<()> {
-    let mut waiter = Waiter::until(Deadline::after(PATIENCE));
-    let mut looked = false;
-    while slot.look() == seen {
-        match waiter.next() {
-            Next::Look => {}
-            _ if !looked => {
-                looked = true;
-                check_owner(segment, seen.owner())?;
-            }
-            Next::Sleep(slice) => {
-                slot.sleep(seen, slice.min(BUSY_SLICE));
-                check_owner(segment, seen.owner())?;
-            }
-            Next::TimedOut => return Err(stalled(segment, seen.owner()).into()),
-        }
-    }
-    Ok(())
 }
 
 #[cold]

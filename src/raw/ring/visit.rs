@@ -10,9 +10,10 @@
 
 use std::sync::atomic::Ordering;
 
-use super::part::{CLOSED, Part, Shape};
+use super::part::{CLOSED, Part};
 use super::payload::Boxed;
 use super::place::{Find, Place, find_at};
+use super::shape::Shape;
 use super::slot::{BOXED, Seen, State};
 use super::true_tail;
 use crate::error::{Error, ErrorKind, Result};

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::{MAX_CHAIN, Shape};
 use crate::error::{Error, Result};
-use crate::mem::{Segment, Word};
+use crate::mem::{Segment, Space, Word};
 
 /// Word of a bucket that is latch and sequence.
 pub const LATCH: usize = 0;
@@ -82,7 +82,7 @@ impl Geometry {
         let (key, value) = ((word >> 8) as u8, word as u8);
         let shape = match word >> 16 & 1 {
             1 => Shape::Boxed,
-            _ if key >= 1 && value >= 1 && key + value <= 4 => Shape::Inline { key, value },
+            _ if key >= 1 && value >= 1 && key <= 3 && value <= 3 && key + value <= 4 => Shape::Inline { key, value },
             _ => return Err(Error::corrupted("the geometry of a table")),
         };
         let geometry = Geometry::of(shape);
@@ -208,14 +208,22 @@ pub struct Bucket<'a> {
     pub words: &'a [Word],
     /// Words of a cell.
     cell_words: usize,
+    /// What of the live word speaks of cells that there are: a hostile peer may set the other bits.
+    live_mask: u64,
 }
 
 impl<'a> Bucket<'a> {
     /// The bucket at `off`.
     #[inline(always)]
     pub fn at(segment: &'a Segment, geometry: &Geometry, off: u64) -> Result<Bucket<'a>> {
-        let words = segment.words(off, geometry.bucket_words as usize)?;
-        Ok(Bucket { words, cell_words: geometry.cell_words as usize })
+        Bucket::inside(segment.space(), geometry, off)
+    }
+
+    /// The bucket at `off` of `space`.
+    #[inline(always)]
+    pub fn inside(space: &'a Space, geometry: &Geometry, off: u64) -> Result<Bucket<'a>> {
+        let words = space.words(off, geometry.bucket_words as usize)?;
+        Ok(Bucket { words, cell_words: geometry.cell_words as usize, live_mask: u64::MAX >> (8 - geometry.cells) })
     }
 
     /// The latch of a primary bucket.
@@ -227,7 +235,7 @@ impl<'a> Bucket<'a> {
     /// The live word.
     #[inline(always)]
     pub fn live(&self) -> Live {
-        Live(self.words[LIVE].load(Ordering::Acquire))
+        Live(self.words[LIVE].load(Ordering::Acquire) & self.live_mask)
     }
 
     /// Stores the live word: what it says is visible from here on.

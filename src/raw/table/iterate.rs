@@ -7,14 +7,14 @@
 //! bucket that covers the cursor, from the cursor on" neither repeats nor misses a key that stays. (Scanning by
 //! bucket number does one or the other. The same order drives Redis' SCAN.)
 
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::Ordering;
 
 use super::bucket::{Bucket, index};
 use super::directory::bucket_offset;
 use super::entry::{Content, content, hash_of, load_words};
 use super::{MAX_CHAIN, MAX_TRIES, Table, contended, root};
 use crate::error::{Error, ErrorKind, Result};
-use crate::mem::{Segment, Step};
+use crate::mem::{Segment, Step, fence};
 use crate::raw::latch;
 
 /// An entry copied out of a table.

@@ -37,6 +37,8 @@ mod bucket;
 mod directory;
 mod entry;
 mod iterate;
+#[cfg(all(test, loom))]
+mod loom_tests;
 mod normalise;
 mod put;
 mod read;

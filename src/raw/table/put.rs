@@ -280,12 +280,7 @@ impl Table {
             Change::Put { value, .. } if self.geometry.value_words == 1 => {
                 self.single_value(words).store(word_of(value, 0), Ordering::Release); // LINEARIZES: replace
             }
-            Change::Put { value, .. } => {
-                let live = bucket.live();
-                let spare = live.free_cell(self.geometry.cells).ok_or_else(no_spare)?;
-                self.fill_cell(bucket.cell(spare), key, value);
-                bucket.set_live(live.with(spare, hash).without(cell)); // LINEARIZES: replace
-            }
+            Change::Put { value, .. } => self.replace_through_spare(bucket, cell, hash, key, value)?,
             Change::Add { number, mask } => {
                 let word = self.single_value(words);
                 let sum = word.load(Ordering::Relaxed).wrapping_add(number) & mask;
@@ -296,7 +291,25 @@ impl Table {
         Ok(())
     }
 
-    fn fill_cell(&self, words: &[Word], key: &[u8], value: &[u8]) {
+    /// Puts the new entry into a cell that is not live, and makes that one live in place of `cell`.
+    #[inline]
+    pub(super) fn replace_through_spare(
+        &self,
+        bucket: Bucket<'_>,
+        cell: usize,
+        hash: u64,
+        key: &[u8],
+        value: &[u8],
+    ) -> Result<()> {
+        let live = bucket.live();
+        let spare = live.free_cell(self.geometry.cells).ok_or_else(no_spare)?;
+        self.fill_cell(bucket.cell(spare), key, value);
+        bucket.set_live(live.with(spare, hash).without(cell)); // LINEARIZES: replace
+        Ok(())
+    }
+
+    #[inline]
+    pub(super) fn fill_cell(&self, words: &[Word], key: &[u8], value: &[u8]) {
         let (key_words, value_words) = words.split_at(self.geometry.key_words as usize);
         store_bytes(key_words, key);
         store_bytes(value_words, value);

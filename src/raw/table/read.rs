@@ -1,14 +1,14 @@
 //! Looking up a key without a lock.
 
 use std::cell::Cell;
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::Ordering;
 
 use super::bucket::{Bucket, index, tag_matches};
 use super::directory::bucket_offset;
 use super::entry::{Entry, equal_bytes, load_words};
 use super::{MAX_CHAIN, MAX_TRIES, OPTIMISTIC_TRIES, Table, contended, root};
 use crate::error::{Error, ErrorKind, Result};
-use crate::mem::{Field, Op, OpKind, Segment, Step, Word};
+use crate::mem::{Field, Op, OpKind, Segment, Space, Step, Word, fence};
 use crate::raw::latch;
 
 thread_local! {
@@ -70,14 +70,7 @@ impl Table {
         out: &mut [u64; 3],
     ) -> Step<Found> {
         let copy = |bucket: Bucket<'_>, cell: usize, out: &mut [u64; 3]| {
-            let words = &bucket.cell(cell)[..KEY + VALUE];
-            let hit = equal_bytes(&words[..KEY], key);
-            if hit {
-                for (to, from) in out[..VALUE].iter_mut().zip(&words[KEY..]) {
-                    *to = from.load(Ordering::Relaxed);
-                }
-            }
-            Ok(hit.then_some(VALUE * 8))
+            Ok(copy_inline::<KEY, VALUE>(bucket.cell(cell), key, out))
         };
         self.look_up(segment, hash, out, copy)
     }
@@ -143,15 +136,8 @@ impl Table {
         let root = self.root(segment)?;
         let buckets = root[root::BUCKETS].load(Ordering::Acquire);
         let primary = Bucket::at(segment, &self.geometry, bucket_offset(root, &self.geometry, index(hash, buckets))?)?;
-        // Acquire: everything that the release which stored this sequence did is visible.
-        let before = latch::sequence_of(primary.latch().load(Ordering::Acquire));
-        let found = self.search_chain(segment, hash, primary, out, copy);
-        // Pairs with the Release fence behind every taking of a latch: if any word read above was stored by a later
-        // holder, the sequence read below is at least that holder's.
-        fence(Ordering::Acquire);
-        if latch::sequence_of(primary.latch().load(Ordering::Relaxed)) != before {
-            return Ok(Attempt::Changed);
-        }
+        let search = || self.search_chain(segment.space(), hash, primary, out, copy);
+        let Some(found) = while_still(primary.latch(), search) else { return Ok(Attempt::Changed) };
         if segment.poisoned() {
             return Err(Error::new(ErrorKind::Evicted, "the segment has lost its storage"));
         }
@@ -165,9 +151,9 @@ impl Table {
     }
 
     #[inline(always)]
-    fn search_chain<O>(
+    pub(super) fn search_chain<O>(
         &self,
-        segment: &Segment,
+        space: &Space,
         hash: u64,
         primary: Bucket<'_>,
         out: &mut O,
@@ -182,7 +168,7 @@ impl Table {
             }
             match bucket.link() {
                 0 => return Ok(None),
-                link => bucket = Bucket::at(segment, &self.geometry, link)?,
+                link => bucket = Bucket::inside(space, &self.geometry, link)?,
             }
         }
         Err(Error::corrupted("a chain of buckets without end"))
@@ -233,7 +219,7 @@ impl Table {
         let mut result = Ok(None);
         if latch::try_acquire(&me, bucket.latch()) {
             if root[root::BUCKETS].load(Ordering::Acquire) == buckets {
-                result = self.search_chain(segment, hash, bucket, out, copy).map(Some);
+                result = self.search_chain(segment.space(), hash, bucket, out, copy).map(Some);
             }
             latch::release(bucket.latch());
         }
@@ -245,4 +231,33 @@ impl Table {
     pub(super) fn single_value<'a>(&self, cell: &'a [Word]) -> &'a Word {
         &cell[self.geometry.key_words as usize]
     }
+}
+
+/// What `read` made of a bucket, if its sequence stood still meanwhile.
+#[inline(always)]
+pub(super) fn while_still<R>(latch: &Word, read: impl FnOnce() -> R) -> Option<R> {
+    // Acquire: everything that the release which stored this sequence did is visible.
+    let before = latch::sequence_of(latch.load(Ordering::Acquire));
+    let found = read();
+    // Pairs with the Release fence behind every taking of a latch: if any word read above was stored by a later
+    // holder, the sequence read below is at least that holder's.
+    fence(Ordering::Acquire);
+    (latch::sequence_of(latch.load(Ordering::Relaxed)) == before).then_some(found)
+}
+
+/// Copies the value of an inline cell if its key is `key`; the value's length in bytes.
+#[inline(always)]
+pub(super) fn copy_inline<const KEY: usize, const VALUE: usize>(
+    cell: &[Word],
+    key: &[u8],
+    out: &mut [u64; 3],
+) -> Found {
+    let words = &cell[..KEY + VALUE];
+    let hit = equal_bytes(&words[..KEY], key);
+    if hit {
+        for (to, from) in out[..VALUE].iter_mut().zip(&words[KEY..]) {
+            *to = from.load(Ordering::Relaxed);
+        }
+    }
+    hit.then_some(VALUE * 8)
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
-use super::bucket::{Bucket, LINK, block_of, chain, index};
+use super::bucket::{Bucket, LINK, LIVE, block_of, chain, index};
 use super::directory::{DIRECTORY_WORDS, MAX_BUCKETS, bucket_offset, locate};
 use super::entry::{content, hash_of, load_words};
 use super::iterate::Cursor;
@@ -24,10 +24,15 @@ pub fn visit(segment: &Segment, root_block: u64, f: &mut dyn FnMut(&Word, u64) -
     let buckets = table.buckets(words)?;
     // From the last bucket down: a chunk is freed after its buckets, and the number of chunks still there tells how far
     // an earlier walk came.
-    for number in (0..buckets).rev() {
-        if words[root::DIRECTORY + locate(number).0].load(Ordering::Acquire) == 0 {
+    let mut end = buckets;
+    while end > 0 {
+        let number = end - 1;
+        let (index, position, _) = locate(number);
+        if words[root::DIRECTORY + index].load(Ordering::Acquire) == 0 {
+            end -= position + 1; // the whole chunk is not there
             continue;
         }
+        end = number;
         let all = chain(segment, &table.geometry, bucket_offset(words, &table.geometry, number)?)?;
         for i in (0..all.len()).rev() {
             if table.geometry.boxed {
@@ -113,7 +118,7 @@ fn check_chain(segment: &Segment, table: &Table, all: &[Bucket<'_>], number: u64
     let mut keys = HashSet::new();
     for bucket in all {
         let live = bucket.live();
-        if live.0 >> (56 + table.geometry.cells) != 0 {
+        if bucket.words[LIVE].load(Ordering::Acquire) >> (56 + table.geometry.cells) != 0 {
             return Err(Error::corrupted("a live cell beyond the bucket's cells"));
         }
         for cell in bucket.live_cells() {

@@ -1,0 +1,56 @@
+//! A thread that lasts as long as the process.
+//!
+//! The kernel's "die with your parent" means the parent's *thread*: a child that was started by a thread that ends is
+//! killed then. So such children are started by this one.
+
+use std::io;
+use std::process::Command;
+use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::os::{self, Child};
+
+struct Order {
+    command: Command,
+    answer: SyncSender<io::Result<Child>>,
+}
+
+/// The way to the thread, and the process that has it: a forked child has none.
+static SPAWNER: Mutex<Option<(u64, Sender<Order>)>> = Mutex::new(None);
+
+/// Longest wait for the lock above, which a fork can leave taken for ever.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Starts `command` as a child of the lasting thread.
+pub fn start(command: Command) -> io::Result<Child> {
+    let (answer, answered) = sync_channel(1);
+    {
+        let mut spawner = SPAWNER.try_lock_for(PATIENCE).ok_or_else(gone)?;
+        let orders = match &mut *spawner {
+            Some((process, orders)) if *process == os::generation() => orders,
+            slot => &mut slot.insert((os::generation(), start_thread()?)).1,
+        };
+        orders.send(Order { command, answer }).map_err(|_| gone())?;
+    }
+    answered.recv().map_err(|_| gone())?
+}
+
+fn start_thread() -> io::Result<Sender<Order>> {
+    let (sender, orders) = channel::<Order>();
+    let work = move || {
+        for mut order in orders {
+            let started = Child::start(&mut order.command);
+            // Before the answer: it holds the child's end of the channel.
+            drop(order.command);
+            let _ = order.answer.send(started);
+        }
+    };
+    std::thread::Builder::new().name("commons-spawner".into()).spawn(work)?;
+    Ok(sender)
+}
+
+fn gone() -> io::Error {
+    io::Error::other("the thread that starts processes does not answer")
+}

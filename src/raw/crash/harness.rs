@@ -1,0 +1,288 @@
+//! The driver: one operation, killed at each of its stores, and its recovery killed at each of its own.
+//!
+//! Every run has a segment of its own. The *survivor* sets up a small state; the *victim*, a second membership of this
+//! process, dies at store `k` of the operation, in a thread of its own; then one of
+//!
+//! - a *recoverer*, a third membership, recovers the victim and dies behind its last store, or at store `j`; the
+//!   survivor recovers both, finds the operation done or not done, and goes on;
+//! - the survivor simply goes on, and meets the dead where they stand in its way.
+//!
+//! After each the segment must pass its check: nothing half done, nothing leaked.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::Manager;
+use crate::mem::armed::{self, Death, Died};
+use crate::mem::Options;
+use crate::raw::recovery;
+use crate::raw::session::Session;
+
+/// A store in the source.
+type Line = (&'static str, u32);
+
+/// One operation and its state before it.
+pub struct Case<'a, S, H> {
+    /// What it is called in reports.
+    pub name: &'a str,
+    /// Makes the state, as the survivor. What is returned holds the survivor's handles.
+    pub setup: &'a (dyn Fn(&Manager) -> S + Sync),
+    /// What the victim does before it can be killed: opening handles.
+    pub open: &'a (dyn Fn(&Manager, &S) -> H + Sync),
+    /// The operation.
+    pub act: &'a (dyn Fn(&Manager, &mut H) + Sync),
+    /// Compares the content with the model: as before or, if the operation was acknowledged, as after it.
+    pub verify: &'a (dyn Fn(&Manager, &S, bool) + Sync),
+    /// Uses everything that the victim may have got stuck in, whatever its content is.
+    pub go_on: &'a (dyn Fn(&Manager, &S) + Sync),
+}
+
+/// All runs so far.
+pub struct Suite {
+    seed: u64,
+    full: bool,
+    only: Option<String>,
+    tally: Mutex<Tally>,
+}
+
+#[derive(Default)]
+struct Tally {
+    operations: usize,
+    steps: usize,
+    recovery_steps: usize,
+    runs: usize,
+    failures: Vec<String>,
+}
+
+/// Who recovers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Recoverer {
+    /// The survivor, when the dead stand in its way.
+    Passing,
+    /// A third, which dies at this store; 0: behind its last.
+    Third(u64),
+}
+
+/// What a run has seen.
+struct Seen {
+    operation: Vec<Line>,
+    recovery: Vec<Line>,
+}
+
+/// Runs with a killed recovery, of one case at most, unless COMMONS_CRASH_FULL is set.
+const RECOVERY_RUNS: usize = 1500;
+/// Steps in a row at one source line (the clearing of a block) of which not all are tried.
+const UNIFORM: usize = 24;
+
+impl Suite {
+    /// A suite after the environment: COMMONS_SEED, COMMONS_CRASH_FULL, COMMONS_CRASH_ONLY (part of a name).
+    pub fn from_environment() -> Suite {
+        let seed = std::env::var("COMMONS_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(crate::os::random_u64);
+        println!("seed {seed} (COMMONS_SEED replays the sample)");
+        Suite {
+            seed,
+            full: std::env::var_os("COMMONS_CRASH_FULL").is_some(),
+            only: std::env::var("COMMONS_CRASH_ONLY").ok(),
+            tally: Mutex::default(),
+        }
+    }
+
+    /// Whether only some cases run.
+    pub fn is_partial(&self) -> bool {
+        self.only.is_some()
+    }
+
+    /// Prints what was done, and fails if anything failed.
+    pub fn finish(&self) {
+        let tally = self.tally.lock();
+        println!(
+            "{} operations x {} steps (+ {} recovery steps): {} runs",
+            tally.operations, tally.steps, tally.recovery_steps, tally.runs
+        );
+        let failed = tally.failures.len();
+        for failure in tally.failures.iter().take(40) {
+            println!("FAILED {failure}");
+        }
+        assert!(failed == 0, "{failed} runs failed");
+    }
+}
+
+impl<S: Sync, H> Case<'_, S, H> {
+    /// Runs the case.
+    pub fn run(&self, suite: &Suite) {
+        if suite.only.as_ref().is_some_and(|only| !self.name.contains(only.as_str())) {
+            return;
+        }
+        let started = std::time::Instant::now();
+        let whole = match self.attempt(u64::MAX, Recoverer::Third(0)) {
+            Ok(seen) => seen,
+            Err(failure) => {
+                suite.tally.lock().failures.push(format!("{}: not killed at all: {failure}", self.name));
+                return;
+            }
+        };
+        let mut random = Random(suite.seed ^ self.name.bytes().fold(7u64, |h, b| h.wrapping_mul(31) + u64::from(b)));
+        let steps = chosen(&whole.operation, suite.full, &mut random);
+        let jobs: Vec<_> = steps.iter().flat_map(|k| [(*k, Recoverer::Third(0)), (*k, Recoverer::Passing)]).collect();
+        let recoveries = Mutex::new(HashMap::new());
+        self.all(suite, &jobs, &|k, recoverer, seen| {
+            if recoverer != Recoverer::Passing {
+                recoveries.lock().insert(k, seen.recovery);
+            }
+        });
+        let jobs = killed_recoveries(&steps, &whole.operation, &recoveries.into_inner(), suite.full, &mut random);
+        self.all(suite, &jobs, &|_, _, _| {});
+        let mut tally = suite.tally.lock();
+        tally.operations += 1;
+        tally.steps += steps.len();
+        tally.recovery_steps += jobs.len();
+        tally.runs += 1 + 2 * steps.len() + jobs.len();
+        println!(
+            "{:<55} {:>5} of {:>5} steps, {:>5} of recovery, {:>5} ms",
+            self.name,
+            steps.len(),
+            whole.operation.len() + 1,
+            jobs.len(),
+            started.elapsed().as_millis()
+        );
+    }
+
+    /// Does the jobs, some at a time.
+    fn all(&self, suite: &Suite, jobs: &[(u64, Recoverer)], done: &(dyn Fn(u64, Recoverer, Seen) + Sync)) {
+        let next = AtomicUsize::new(0);
+        let work = || {
+            while let Some((k, recoverer)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                match self.attempt(*k, *recoverer) {
+                    Ok(seen) => done(*k, *recoverer, seen),
+                    Err(failure) => suite.tally.lock().failures.push(format!("{}: {failure}", self.name)),
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..std::thread::available_parallelism().map_or(2, |n| n.get()) {
+                scope.spawn(work);
+            }
+        });
+    }
+
+    /// One run in a fresh segment.
+    fn attempt(&self, k: u64, recoverer: Recoverer) -> Result<Seen, String> {
+        let mut died_at = None;
+        let result = catch_unwind(AssertUnwindSafe(|| self.one(k, recoverer, &mut died_at)));
+        result.map_err(|payload| {
+            let text = payload.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| payload.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+            format!("step {k} at {died_at:?}, recoverer {recoverer:?}: {}", text.unwrap_or_default())
+        })
+    }
+
+    fn one(&self, k: u64, recoverer: Recoverer, died_at: &mut Option<(Line, Option<Line>)>) -> Seen {
+        let session = Session::anonymous(&Options { capacity: 64 << 20, ..Options::default() }).unwrap();
+        let survivor = Manager::from_session(Arc::clone(&session));
+        let state = (self.setup)(&survivor);
+        let victim = Manager::from_session(session.twin().unwrap());
+        let (finished, operation) = die_at(k, || (self.open)(&victim, &state), |hands| (self.act)(&victim, hands));
+        victim.session().segment().surrender();
+        let end = operation.last().copied().unwrap_or(("nothing", 0));
+        *died_at = Some((end, None));
+
+        let mut recovery = Vec::new();
+        if let Recoverer::Third(j) = recoverer {
+            let third = session.twin().unwrap();
+            let at = if j == 0 { u64::MAX } else { j };
+            let (_, trace) = die_at(at, || (), |()| drop(recovery::recover_all(third.segment()).unwrap()));
+            third.segment().surrender();
+            recovery = trace;
+            *died_at = Some((end, recovery.last().copied()));
+            assert!(recovery::recover_all(session.segment()).unwrap() > 0);
+            (self.verify)(&survivor, &state, finished);
+            survivor.check().unwrap();
+        }
+        (self.go_on)(&survivor, &state);
+        survivor.check().unwrap();
+        drop(state);
+        survivor.check().unwrap();
+        Seen { operation, recovery }
+    }
+}
+
+/// Runs `open` and then `act` in a thread that dies at store `k` of `act`, or behind its last. Whether `act` ended, and
+/// the stores that it came to.
+fn die_at<H>(k: u64, open: impl FnOnce() -> H + Send, act: impl FnOnce(&mut H) + Send) -> (bool, Vec<Line>) {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(move || {
+            let mut hands = open();
+            armed::arm(Death::Unwind, k);
+            let result = catch_unwind(AssertUnwindSafe(|| act(&mut hands)));
+            armed::die(); // to the last destructor
+            match result {
+                Ok(()) => (true, armed::trace()),
+                Err(payload) if payload.is::<Died>() => (false, armed::trace()),
+                Err(payload) => resume_unwind(payload),
+            }
+        });
+        thread.join().unwrap_or_else(|payload| resume_unwind(payload))
+    })
+}
+
+/// The steps to die at: all, and behind the last; of long rows at one line the first, the last and some others.
+fn chosen(trace: &[Line], full: bool, random: &mut Random) -> Vec<u64> {
+    let mut steps = Vec::new();
+    let mut at = 0;
+    while at < trace.len() {
+        let row = trace[at..].iter().take_while(|line| **line == trace[at]).count();
+        if full || row <= UNIFORM {
+            steps.extend(at..at + row);
+        } else {
+            steps.extend([at, at + 1, at + row - 2, at + row - 1]);
+            steps.extend((0..3).map(|_| at + 2 + random.below(row - 4)));
+        }
+        at += row;
+    }
+    steps.push(trace.len());
+    steps.sort_unstable();
+    steps.dedup();
+    steps.into_iter().map(|step| step as u64 + 1).collect()
+}
+
+/// Which recoveries to kill: all steps of all, or, where that is too much, of those at lines not met before, and of as
+/// many others as chance picks.
+fn killed_recoveries(
+    steps: &[u64],
+    trace: &[Line],
+    recoveries: &HashMap<u64, Vec<Line>>,
+    full: bool,
+    random: &mut Random,
+) -> Vec<(u64, Recoverer)> {
+    let mut met = std::collections::HashSet::new();
+    let (mut first, mut rest): (Vec<u64>, Vec<u64>) =
+        steps.iter().partition(|k| met.insert(trace.get(**k as usize - 1).copied()));
+    while !rest.is_empty() {
+        first.push(rest.swap_remove(random.below(rest.len())));
+    }
+    let mut jobs = Vec::new();
+    for k in first {
+        if !full && jobs.len() > RECOVERY_RUNS {
+            break;
+        }
+        let Some(recovery) = recoveries.get(&k) else { continue };
+        let inner = chosen(recovery, full, random);
+        // Behind the last step is what the first pass has done.
+        jobs.extend(inner[..inner.len() - 1].iter().map(|j| (k, Recoverer::Third(*j))));
+    }
+    jobs
+}
+
+/// A small generator of numbers that a seed replays.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % end
+    }
+}
