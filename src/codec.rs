@@ -35,8 +35,14 @@ impl<'a> Encoded<'a> {
         self.bytes
     }
 
+    /// Whether the value holds handles, of whatever segment.
+    #[inline(always)]
+    pub(crate) fn has_handles(&self) -> bool {
+        !self.handles.is_empty()
+    }
+
     /// The objects of `segment` that the value holds handles of.
-    #[inline]
+    #[cold]
     pub(crate) fn handles_of(&self, segment: SegmentId) -> Vec<ObjectId> {
         let mut ids: Vec<_> = self.handles.iter().filter(|(of, _)| *of == segment).map(|(_, id)| *id).collect();
         ids.sort();

@@ -122,8 +122,41 @@ impl<K, V, KC: Codec<K>, VC: Codec<V>> Dict<K, V, KC, VC> {
         K: Borrow<Q>,
         KC: Encode<Q>,
     {
+        self.with_key(key, |segment, hash, key| match self.table.get(segment, hash, key, Self::decode_value) {
+            Ok(None) => Ok(None),
+            Ok(Some(Ok(value))) => Ok(Some(value)),
+            _ => self.get_again(segment, hash, key),
+        })
+    }
+
+    /// After a look-up that failed.
+    #[cold]
+    #[inline(never)]
+    fn get_again(&self, segment: &Segment, hash: u64, key: &[u8]) -> Result<Option<V>> {
+        fresh(|| Ok(self.table.get(segment, hash, key, Self::decode_value)?.transpose()?))
+    }
+
+    /// Calls `read` with a private copy of the bytes that the value of `key` is encoded as. For plain data this saves
+    /// moving the value around; `read` runs outside every lock.
+    ///
+    /// # Examples
+    /// ```
+    /// use commons::{Dict, Manager, Pod};
+    ///
+    /// let pages: Dict<u64, [u8; 4096], commons::Auto, Pod> = Manager::new()?.dict_with()?;
+    /// pages.insert(&1, &[7; 4096])?;
+    /// assert_eq!(pages.get_with(&1, |bytes| bytes[4095])?, Some(7));
+    /// # Ok::<(), commons::Error>(())
+    /// ```
+    #[inline]
+    pub fn get_with<Q: ?Sized, R>(&self, key: &Q, read: impl FnOnce(&[u8]) -> R) -> Result<Option<R>>
+    where
+        K: Borrow<Q>,
+        KC: Encode<Q>,
+    {
         self.with_key(key, |segment, hash, key| {
-            fresh(|| Ok(self.table.get(segment, hash, key, Self::decode_value)?.transpose()?))
+            let trim = |bytes: &[u8]| read(trimmed(bytes, Self::shape(), VC::fixed_len()));
+            names::recovery_free(self.table.get(segment, hash, key, trim))
         })
     }
 
@@ -486,14 +519,16 @@ impl<K, V, KC: Codec<K>, VC: Codec<V>> Dict<K, V, KC, VC> {
 }
 
 /// Marks the objects of a value that is about to be stored in `container`; their words for the entry.
+#[inline]
 pub(crate) fn prepare_handles(segment: &Segment, container: ObjectId, encoded: &Encoded<'_>) -> Result<Vec<u64>> {
+    if !encoded.has_handles() {
+        return Ok(Vec::new());
+    }
     let ids = encoded.handles_of(segment.id());
-    if !ids.is_empty() {
-        object::entry(segment, container.index)?.mark(container, BEARS)?;
-        for id in &ids {
-            if !object::entry(segment, id.index)?.mark(*id, NESTED)? {
-                return Err(Error::new(ErrorKind::Stale, format!("object #{}, held by the value to store", id.index)));
-            }
+    object::entry(segment, container.index)?.mark(container, BEARS)?;
+    for id in &ids {
+        if !object::entry(segment, id.index)?.mark(*id, NESTED)? {
+            return Err(Error::new(ErrorKind::Stale, format!("object #{}, held by the value to store", id.index)));
         }
     }
     Ok(ids.into_iter().map(ObjectId::pack).collect())

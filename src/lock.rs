@@ -7,7 +7,6 @@ use crate::codec::{Auto, Codec, Encode, fingerprint};
 use crate::dict::prepare_handles;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::{Handle, handle_traits};
-use crate::mem::Segment;
 use crate::raw::lock::Acquired;
 use crate::raw::object::{BEARS, Kind, NESTED, ObjectId};
 use crate::raw::session::Session;
@@ -99,21 +98,22 @@ impl<T, C: Codec<T>> Lock<T, C> {
     }
 
     #[inline]
-    fn take(&self, deadline: Deadline) -> Result<Acquired> {
+    fn take(&self, deadline: Deadline) -> Result<(Acquired, u64)> {
         let segment = self.handle.hold.segment()?;
         let word = cell::lock_word(segment, self.handle.root)?;
-        recovery::run(segment, |me| lock::acquire(me, word, deadline))
+        if let Some(holder) = lock::try_acquire(segment, word) {
+            return Ok((Acquired::Clean, holder));
+        }
+        recovery::run(segment, |me| Ok((lock::acquire(me, word, deadline)?, lock::word_for(me))))
     }
 
-    fn guard(&self, acquired: Acquired) -> Option<Held<LockGuard<'_, T, C>>> {
-        let guard = LockGuard { lock: self, not_send: PhantomData };
+    #[inline]
+    fn guard(&self, (acquired, holder): (Acquired, u64)) -> Option<Held<LockGuard<'_, T, C>>> {
+        let guard = || LockGuard { lock: self, holder, not_send: PhantomData };
         match acquired {
-            Acquired::Clean => Some(Held::Clean(guard)),
-            Acquired::Recovered => Some(Held::Recovered(guard)),
-            Acquired::TimedOut => {
-                std::mem::forget(guard);
-                None
-            }
+            Acquired::Clean => Some(Held::Clean(guard())),
+            Acquired::Recovered => Some(Held::Recovered(guard())),
+            Acquired::TimedOut => None,
         }
     }
 
@@ -138,12 +138,12 @@ impl<T, C: Codec<T>> Lock<T, C> {
     /// Waits for the lock without a guard: it stays held until [`release`](Lock::release). Whether the last holder died
     /// holding it.
     pub fn acquire(&self) -> Result<bool> {
-        Ok(self.take(Deadline::NEVER)? == Acquired::Recovered)
+        Ok(self.take(Deadline::NEVER)?.0 == Acquired::Recovered)
     }
 
     /// Waits for the lock for at most `timeout`, without a guard.
     pub fn acquire_timeout(&self, timeout: Duration) -> Result<Acquire> {
-        Ok(match self.take(Deadline::after(timeout))? {
+        Ok(match self.take(Deadline::after(timeout))?.0 {
             Acquired::Clean => Acquire::Clean,
             Acquired::Recovered => Acquire::Recovered,
             Acquired::TimedOut => Acquire::TimedOut,
@@ -209,6 +209,8 @@ where
 #[must_use = "the lock is released when the guard is dropped"]
 pub struct LockGuard<'a, T, C: Codec<T> = Auto> {
     lock: &'a Lock<T, C>,
+    /// How the lock word names the holder.
+    holder: u64,
     /// The holder is a thread.
     not_send: PhantomData<*const ()>,
 }
@@ -236,13 +238,15 @@ impl<T, C: Codec<T>> LockGuard<'_, T, C> {
 }
 
 impl<T, C: Codec<T>> Drop for LockGuard<'_, T, C> {
+    #[inline]
     fn drop(&mut self) {
-        let release = |segment: &Segment| {
-            let word = cell::lock_word(segment, self.lock.handle.root)?;
-            recovery::run(segment, |me| Ok(lock::release_mine(me, word)?))
-        };
-        // Somebody who released it under this guard has had the last word.
-        let _ = self.lock.handle.hold.segment().and_then(release);
+        // Nothing to do in a forked child (the parent holds the lock), nor if somebody released it under this guard.
+        if self.lock.handle.hold.is_of_this_process()
+            && let Ok(segment) = self.lock.handle.hold.segment()
+            && let Ok(word) = cell::lock_word(segment, self.lock.handle.root)
+        {
+            lock::release_by(word, self.holder);
+        }
     }
 }
 

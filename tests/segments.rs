@@ -44,7 +44,7 @@ fn children() {
             hear();
         }
         "file" => {
-            let manager = Manager::open_or_create_file(&argument).unwrap();
+            let manager = Manager::builder().open_or_create_file(&argument).unwrap();
             fill(&manager);
             say("ready");
             hear();
@@ -213,7 +213,7 @@ fn files_stay() {
             child.succeed();
         }
         assert_filled(&Manager::open_file(&path).unwrap());
-        assert_filled(&Manager::open_or_create_file(&path).unwrap());
+        assert_filled(&Manager::builder().open_or_create_file(&path).unwrap());
         assert_eq!(Manager::builder().create_file(&path).unwrap_err().kind(), ErrorKind::AlreadyExists);
     }
     let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().flatten().map(|e| e.file_name()).collect();

@@ -296,3 +296,23 @@ fn wrong_arguments_are_refused() {
     let ran = run("word_count", ["--verify"]);
     assert!(ran.code == Some(2) && ran.stderr.contains("PATH"), "{ran:?}");
 }
+
+#[test]
+fn squares_prints_squares() {
+    let ran = run("squares", [""; 0]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{ran:?}");
+    let mut lines: Vec<&str> = ran.stdout.lines().collect();
+    assert_eq!(
+        lines.split_off(lines.len().saturating_sub(2)),
+        ["[Main] result = {1: 1, 22: 484}", "All processing done"]
+    );
+    // The children come in any order, and may see each other's square or not.
+    lines.sort_unstable();
+    let seen = |line: &str, number: &str, alone: &str| {
+        let said = line.strip_prefix(number).and_then(|rest| rest.strip_prefix(", res = ")).map(str::to_owned);
+        said.is_some_and(|res| res == alone || res == "{1: 1, 22: 484}")
+    };
+    assert_eq!(lines.len(), 2, "{ran:?}");
+    assert!(seen(lines[0], "[Child] square[1] = 1", "{1: 1}"), "{ran:?}");
+    assert!(seen(lines[1], "[Child] square[22] = 484", "{22: 484}"), "{ran:?}");
+}

@@ -56,6 +56,7 @@ pub struct ProcessId {
     pub incarnation: u32,
 }
 
+#[inline(always)]
 fn pack(state: u64, incarnation: u32, by: ProcessId) -> u64 {
     state << 56
         | u64::from(incarnation & 0xff_ffff) << 32
@@ -122,6 +123,8 @@ pub enum Liveness {
     /// The process is gone and recovery gave up on it.
     Poisoned,
 }
+
+const _: () = assert!(std::mem::offset_of!(ProcessRecord, state) == 0);
 
 fn record(space: &Space, index: u32) -> Result<&[Word]> {
     if u64::from(index) >= PROCESSES {
@@ -232,7 +235,7 @@ impl Segment {
     #[inline]
     pub fn still_member(&self) -> Result<()> {
         let me = self.membership.me();
-        let state = &field!(record(&self.space, me.index)?, state);
+        let state = self.space.word(process_record(me.index))?; // the state comes first
         if state.load(Ordering::Relaxed) == pack(ALIVE, me.incarnation, NOBODY) && !self.poisoned() {
             return Ok(());
         }

@@ -152,11 +152,27 @@ impl Segment {
         Ok(Me { segment: self, intent, thread })
     }
 
+    /// The slot of the calling thread, if it has one and its process is a member: for what needs a name and no intent.
+    #[inline]
+    pub fn current_slot(&self) -> Option<SlotId> {
+        let generation = os::generation();
+        let found = THREADS.try_with(|threads| {
+            let threads = threads.try_borrow().ok()?;
+            let thread = threads.first()?;
+            (thread.segment_uid == self.uid && thread.fork_generation == generation).then_some(thread.slot)
+        });
+        found.ok().flatten().filter(|_| self.still_member().is_ok())
+    }
+
     #[cold]
     #[inline(never)]
     fn enter_slowly(&self, generation: u64) -> Step<Rc<Thread>> {
         if !self.membership().is_current() {
             self.rejoin()?;
+            // As at every attaching: what the dead hold, slabs not least, is of use to the living.
+            if let Some((corpse, _)) = self.processes().find(|(_, l)| matches!(l, Ok(Liveness::Dead))) {
+                return Err(Stop::Dead(corpse));
+            }
         }
         let kept = THREADS.try_with(|threads| {
             let mut threads = threads.try_borrow_mut().ok()?;

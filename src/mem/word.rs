@@ -276,8 +276,9 @@ impl Space {
 
     #[inline(always)]
     fn reaches(&self, off: u64, count: usize) -> bool {
-        let limit = self.limit();
-        off % WORD == 0 && count as u64 <= limit / WORD && off <= limit - count as u64 * WORD
+        let bytes = (count as u64).checked_mul(WORD);
+        let end = bytes.and_then(|bytes| off.checked_add(bytes));
+        off % WORD == 0 && end.is_some_and(|end| end <= self.limit())
     }
 
     /// Another process may have grown the segment since the limit was read.

@@ -1,7 +1,7 @@
 //! The child's side: from the first line of `main` to the exit.
 
-use std::cell::Cell;
 use std::backtrace::{Backtrace, BacktraceStatus};
+use std::cell::Cell;
 use std::io::Write;
 use std::mem;
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};

@@ -46,7 +46,8 @@ impl Entry {
 
 fn require(entry: Option<&Entry>) -> Result<&Entry> {
     entry.ok_or_else(|| {
-        let context = "commons::init() was not called: make it the first line of `main` (commons::init_test!() of a test)";
+        let context =
+            "commons::init() was not called: make it the first line of `main` (commons::init_test!() of a test)";
         Error::new(ErrorKind::Process, context)
     })
 }
@@ -116,7 +117,9 @@ fn test_args(here: &str) -> Vec<OsString> {
     let mut path: Vec<&str> = here.split("::").skip(1).filter(|part| *part != "{{closure}}").collect();
     path.pop();
     let path = path.join("::");
-    [path.as_str(), "--exact", "--include-ignored", "--nocapture", "--test-threads=1"].map(OsString::from).into()
+    [path.as_str(), "--exact", "--include-ignored", "--quiet", "--nocapture", "--test-threads=1"]
+        .map(OsString::from)
+        .into()
 }
 
 /// Takes a child over once its own children are provided for; a test's children can use the path of any test of the

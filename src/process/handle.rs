@@ -162,7 +162,7 @@ impl ProcessBuilder {
         let (head, args_head) = (frame::head(Kind::Job, job.len()), frame::head(Kind::Args, args.len()));
         let (small, large) = if args.len() <= SMALL { (args, &[][..]) } else { (&[][..], args) };
         let first = [&head[..], &job, &args_head, small].concat();
-        let start = || {
+        let start = || -> io::Result<Running> {
             let (channel, theirs) = Channel::pair()?;
             let mut running = Running::new(self.start_child(entry, theirs)?, channel);
             running.send(&first)?;

@@ -37,6 +37,7 @@ pub fn create(me: &Me<'_>, root_ref: &Word, value: &[u8], handles: &[u64]) -> Re
 }
 
 /// The lock word of the cell at `root`.
+#[inline]
 pub fn lock_word(segment: &Segment, root: u64) -> Result<&Word> {
     Ok(&segment.words(root, WORDS)?[LOCK])
 }

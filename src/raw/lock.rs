@@ -16,7 +16,7 @@ use std::sync::atomic::Ordering;
 
 use super::wait::{Deadline, Living, Next, Waiter};
 use crate::error::{Error, ErrorKind, Result};
-use crate::mem::{Me, Step, Word};
+use crate::mem::{Me, Segment, Step, Word};
 
 const OWNER: u64 = 0xffff;
 const WAITERS: u64 = 1 << 16;
@@ -34,7 +34,9 @@ pub enum Acquired {
     TimedOut,
 }
 
-fn word_for(me: &Me<'_>) -> u64 {
+/// How the word names the calling thread.
+#[inline]
+pub fn word_for(me: &Me<'_>) -> u64 {
     let process = me.segment.membership().me();
     word_of(me.owner(), process.index, process.incarnation)
 }
@@ -43,6 +45,17 @@ fn word_for(me: &Me<'_>) -> u64 {
 #[inline]
 pub(super) fn word_of(owner: u64, process: u32, incarnation: u32) -> u64 {
     owner | u64::from(process) << PROCESS_SHIFT | u64::from(incarnation) << INCARNATION_SHIFT
+}
+
+/// Takes the lock if it is free and the thread is known already: no operation is begun, for there is nothing to undo.
+/// How the word names the holder then.
+#[inline]
+pub fn try_acquire(segment: &Segment, word: &Word) -> Option<u64> {
+    let slot = segment.current_slot()?;
+    let process = segment.membership().me();
+    let mine = word_of(u64::from(slot.index) + 1, process.index, process.incarnation);
+    // LINEARIZES: the CAS; Acquire: what the last holder did is visible.
+    (word.load(Ordering::Relaxed) == 0 && word.cas(0, mine, Ordering::Acquire).is_ok()).then_some(mine)
 }
 
 /// Takes the lock.
@@ -134,16 +147,10 @@ pub fn release(word: &Word) -> Result<()> {
     Ok(())
 }
 
-/// Releases the lock if the calling thread holds it.
-///
-/// # Errors
-/// `NotHeld` if it does not: somebody has released it, or a fork stands between.
+/// Releases the lock if it is held by whom `holder` names; whether it was.
 #[inline]
-pub fn release_mine(me: &Me<'_>, word: &Word) -> Result<()> {
-    if word.load(Ordering::Relaxed) & !WAITERS != word_for(me) {
-        return Err(Error::new(ErrorKind::NotHeld, "a lock"));
-    }
-    release(word)
+pub fn release_by(word: &Word, holder: u64) -> bool {
+    word.load(Ordering::Relaxed) & !WAITERS == holder && release(word).is_ok()
 }
 
 /// Whether the calling thread holds the lock.

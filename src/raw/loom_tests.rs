@@ -8,6 +8,7 @@ use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::wait::{Deadline, Living};
 use super::{latch, lock};
@@ -18,6 +19,9 @@ use crate::mem::{Space, Step, Stop, Word};
 pub(super) struct Everybody;
 
 const GONE: u32 = 77;
+
+/// The waiters' bit of latch and lock, for the mutants.
+const WAITERS: u64 = 1 << 16;
 
 impl Living for Everybody {
     fn check_owner(&self, _owner: u64) -> Step<()> {
@@ -129,7 +133,7 @@ fn mutant_latch_that_stores_over_the_waiters() {
     contend(2, 2, take_latch, |word| {
         let seen = word.load(Ordering::Relaxed);
         word.store(u64::from(latch::sequence_of(seen) + 1) << 32, Ordering::Release);
-        if seen & 1 << 16 != 0 {
+        if seen & WAITERS != 0 {
             word.wake(1);
         }
     });
@@ -141,7 +145,7 @@ fn latch_released_without_release_is_found_out() {
     contend(2, 1, take_latch, |word| {
         let seen = word.load(Ordering::Relaxed);
         let next = u64::from(latch::sequence_of(seen) + 1) << 32;
-        if word.swap(next, Ordering::Relaxed) & 1 << 16 != 0 {
+        if word.swap(next, Ordering::Relaxed) & WAITERS != 0 {
             word.wake(1);
         }
     });
@@ -173,6 +177,25 @@ fn latch_released_for_the_dead() {
     });
 }
 
+/// A woken waiter that takes the latch without the waiters' bit, as if it were the only one.
+#[test]
+#[ignore = "it must fail: `lost_wake_ups_are_found_out` runs it"]
+fn mutant_latch_that_forgets_the_other_sleepers() {
+    let take = |word: &Word, owner| {
+        loop {
+            let seen = word.load(Ordering::Relaxed);
+            if latch::owner_of(seen) == 0 {
+                if word.cas(seen, seen | owner, Ordering::Acquire).is_ok() {
+                    return;
+                }
+            } else if seen & WAITERS != 0 || word.cas(seen, seen | WAITERS, Ordering::Relaxed).is_ok() {
+                word.wait((seen | WAITERS) as u32, Duration::MAX);
+            }
+        }
+    };
+    contend(3, 1, take, latch::release);
+}
+
 /// Runs the mutants that must end in a deadlock, each in a process of its own: loom's threads that are still blocked when
 /// it panics make the panic an abort.
 #[test]
@@ -180,6 +203,7 @@ fn lost_wake_ups_are_found_out() {
     for mutant in [
         "mutant_latch_that_forgets_to_wake",
         "mutant_latch_that_stores_over_the_waiters",
+        "mutant_latch_that_forgets_the_other_sleepers",
         "mutant_lock_that_forgets_to_wake",
     ] {
         let output = std::process::Command::new(std::env::current_exe().unwrap())

@@ -350,6 +350,12 @@ impl Hold {
         Ok(&self.segment)
     }
 
+    /// Whether this process took the hold, or took it over.
+    #[inline]
+    pub fn is_of_this_process(&self) -> bool {
+        self.process.load(Ordering::Relaxed) == os::generation()
+    }
+
     #[cold]
     fn take_over(&self) -> Result<()> {
         let process = os::generation();

@@ -108,9 +108,9 @@ struct State<F: Flavour> {
     before: Model<F>,
 }
 
-/// A dict of `count` entries. The lowest hash bits of each are `pattern[i % len]`, so that splits move what the case
-/// says; `splits`: whether the table may grow while it is filled.
-fn state<F: Flavour>(manager: &Manager, count: usize, pattern: &[(u64, u64)], splits: bool) -> State<F> {
+/// A dict of `count` entries in one bucket, or, if `grown`, in four. The lowest hash bits of each are
+/// `pattern[i % len]`, so that splits move what the case says.
+fn state<F: Flavour>(manager: &Manager, count: usize, pattern: &[(u64, u64)], grown: bool) -> State<F> {
     let segment = manager.session().segment();
     let dict: D<F> = manager.dict_with().unwrap();
     let mut keys = Vec::new();
@@ -128,16 +128,17 @@ fn state<F: Flavour>(manager: &Manager, count: usize, pattern: &[(u64, u64)], sp
     let mut before = Model::<F>::new();
     for (i, key) in keys.iter().enumerate() {
         let value = F::value(i as u64);
-        if splits {
-            assert!(dict.insert(key, &value).unwrap());
-        } else {
-            let bytes = F::key_bytes(key);
-            let put = recovery::run(segment, |me| {
-                table.put(me, segment.hash(&bytes), &bytes, &F::value_bytes(&value), &[], Expect::Any, None)
-            });
-            assert!(put.unwrap().done);
-        }
+        let bytes = F::key_bytes(key);
+        let put = recovery::run(segment, |me| {
+            table.put(me, segment.hash(&bytes), &bytes, &F::value_bytes(&value), &[], Expect::Any, None)
+        });
+        assert!(put.unwrap().done);
         before.insert(key.clone(), value);
+        if grown && i + 1 == 2 * F::USABLE {
+            for _ in 0..2 {
+                recovery::run(segment, |me| table.split_if_crowded(me)).unwrap(); // to 3, then to 4, then no further
+            }
+        }
     }
     State { dict, present: keys, absent, before }
 }
@@ -187,7 +188,7 @@ struct Small {
     name: &'static str,
     count: usize,
     pattern: &'static [(u64, u64)],
-    splits: bool,
+    grown: bool,
 }
 
 const ANY: &[(u64, u64)] = &[(0, 0)];
@@ -209,7 +210,7 @@ fn case<F: Flavour>(
     let hands = |dict, state: &State<F>| Hands::<F> { dict, present: state.present.clone(), absent: state.absent.clone() };
     Case {
         name: &format!("dict {}: {name}, {}", F::NAME, small.name),
-        setup: &|manager| state::<F>(manager, small.count, small.pattern, small.splits),
+        setup: &|manager| state::<F>(manager, small.count, small.pattern, small.grown),
         open: &|victim, state| hands(open_dict(victim), state),
         act: &|_, hands| act(&hands.dict, hands),
         verify: &|_, state, finished| {
@@ -237,10 +238,10 @@ struct Hands<F: Flavour> {
 /// States of a table: empty, with room, with a full bucket, with a chain.
 fn states<F: Flavour>() -> [Small; 4] {
     [
-        Small { name: "empty", count: 0, pattern: ANY, splits: false },
-        Small { name: "room", count: 2, pattern: ANY, splits: false },
-        Small { name: "full bucket", count: F::USABLE, pattern: TOGETHER, splits: false },
-        Small { name: "chain", count: F::USABLE + 3, pattern: TOGETHER, splits: false },
+        Small { name: "empty", count: 0, pattern: ANY, grown: false },
+        Small { name: "room", count: 2, pattern: ANY, grown: false },
+        Small { name: "full bucket", count: F::USABLE, pattern: TOGETHER, grown: false },
+        Small { name: "chain", count: F::USABLE + 3, pattern: TOGETHER, grown: false },
     ]
 }
 
@@ -290,7 +291,7 @@ fn of_every_flavour<F: Flavour>(suite: &Suite) {
 }
 
 fn splits<F: Flavour>(suite: &Suite) {
-    let crowded = |name, count, pattern, splits| Small { name, count, pattern, splits };
+    let crowded = |name, count, pattern, grown| Small { name, count, pattern, grown };
     let both_chains = 2 * F::USABLE + 3;
     for small in [
         crowded("half of it moves", F::USABLE, HALVES, false),
@@ -301,7 +302,7 @@ fn splits<F: Flavour>(suite: &Suite) {
         Case {
             name: &format!("dict {}: split, {}", F::NAME, small.name),
             setup: &|manager| {
-                let state = state::<F>(manager, small.count, small.pattern, small.splits);
+                let state = state::<F>(manager, small.count, small.pattern, small.grown);
                 (state, open_table(manager))
             },
             open: &|_, _| (),

@@ -104,8 +104,14 @@ impl Suite {
             tally.operations, tally.steps, tally.recovery_steps, tally.runs
         );
         let failed = tally.failures.len();
-        for failure in tally.failures.iter().take(40) {
-            println!("FAILED {failure}");
+        let mut shown = HashMap::<&str, u32>::new();
+        for failure in &tally.failures {
+            let case = failure.split(':').take(2).map(str::len).sum::<usize>() + 1;
+            let count = shown.entry(&failure[..case]).or_default();
+            *count += 1;
+            if *count <= 3 {
+                println!("FAILED {failure}");
+            }
         }
         assert!(failed == 0, "{failed} runs failed");
     }

@@ -3,6 +3,11 @@
 mod coverage;
 mod dict;
 mod harness;
+mod heap;
+mod locks;
+mod objects;
+mod queues;
+mod threads;
 
 use std::sync::Arc;
 
@@ -11,7 +16,7 @@ use crate::handle::Handle;
 use crate::raw::object::{Kind, ObjectId};
 use crate::raw::session::Session;
 use crate::raw::table::Table;
-use crate::{Dict, Manager};
+use crate::{Dict, Lock, Manager, Queue};
 
 use harness::Suite;
 
@@ -21,6 +26,11 @@ use harness::Suite;
 fn crash_at_every_step() {
     let suite = Suite::from_environment();
     dict::cases(&suite);
+    heap::cases(&suite);
+    objects::cases(&suite);
+    locks::cases(&suite);
+    queues::cases(&suite);
+    threads::cases(&suite);
     suite.finish();
     if !suite.is_partial() {
         coverage::check();
@@ -53,4 +63,16 @@ fn open_dict<K, V, KC: Codec<K>, VC: Codec<V>>(manager: &Manager) -> Dict<K, V, 
 fn open_table(manager: &Manager) -> Table {
     let (_, _, root) = manager.session().describe(only(manager, Kind::Dict)).unwrap();
     Table::open(manager.session().segment(), root).unwrap()
+}
+
+/// The only queue.
+fn open_queue<T, C: Codec<T>>(manager: &Manager) -> Queue<T, C> {
+    let fingerprint = Queue::<T, C>::fingerprint();
+    Queue::over(handle(manager, only(manager, Kind::Queue), Kind::Queue, fingerprint)).unwrap()
+}
+
+/// The only lock.
+fn open_lock<T, C: Codec<T>>(manager: &Manager) -> Lock<T, C> {
+    let fingerprint = Lock::<T, C>::fingerprint();
+    Lock::over(handle(manager, only(manager, Kind::Lock), Kind::Lock, fingerprint)).unwrap()
 }

@@ -35,6 +35,8 @@ mod visit;
 mod wake;
 
 #[cfg(all(test, debug_assertions))]
+mod crash_scenarios;
+#[cfg(all(test, debug_assertions))]
 mod crash_tests;
 #[cfg(all(test, debug_assertions))]
 mod storm_tests;
@@ -188,14 +190,6 @@ impl Ring {
                 None => return Ok(items),
             }
         }
-    }
-
-    /// Whether there is no item: exact while nobody is at work.
-    ///
-    /// # Errors
-    /// `Corrupted`.
-    pub fn is_empty(&self, segment: &Segment) -> Result<bool> {
-        Ok(self.len(segment)? == 0)
     }
 
     /// The first part, if that is where `at` says that this process is.

@@ -12,8 +12,8 @@
 //!    would be a lie.
 //! 2. `returned` is read before the head. It is raised after the item is RETURNED and put to 0 only by who has seen
 //!    that value and then no such item.
-//! 3. A consumer that finds nothing and `next` set seals the slot before it believes that nothing will come: a push that
-//!    was under way might still claim it.
+//! 3. A consumer that finds nothing and `next` set seals the slot before it believes that nothing will come: a push
+//!    that was under way might still claim it.
 //! 4. A consumer leaves a part, or says Closed, only when no item of it is RETURNED, or may come to be.
 //!
 //! # Crash
@@ -42,11 +42,13 @@ enum Claimed<'a> {
 }
 
 impl Ring {
-    /// Takes the first item; `out` holds its bytes then, and nothing otherwise. `keep` is called with each of its handles
-    /// while the item is still in the ring, so that what they name is held without a gap; it runs no operation.
+    /// Takes the first item; `out` holds its bytes then, and nothing otherwise. `keep` is called with each of its
+    /// handles while the item is still in the ring, so that what they name is held without a gap; it runs no
+    /// operation.
     ///
     /// # Crash
-    /// Until this returns the item is not lost: recovery gives it back.
+    /// Until its last step but the wake-up the item is not lost: recovery gives it back. A consumer that dies between
+    /// that step and the return takes the item along.
     ///
     /// # Blocking
     /// Never waits for an item, but for a moment for one that is being written.
@@ -61,7 +63,8 @@ impl Ring {
     #[inline]
     pub fn pop(&self, me: &Me<'_>, out: &mut Vec<u8>, keep: &mut dyn FnMut(u64) -> Step<()>) -> Step<Pop> {
         out.clear();
-        // The path of a word from a ring that is neither contended nor ended: one straight line, no call but at its end.
+        // The path of a word from a ring that is neither contended nor ended: one straight line, no call but at its
+        // end.
         if out.capacity() >= 8
             && let Some(part) = self.first_part(me.segment, &self.pop_at)
             && part.returned().load(Ordering::Acquire) == 0

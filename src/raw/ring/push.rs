@@ -59,11 +59,13 @@ impl Ring {
     /// Constant; a walk of at most two laps after a late store of a hint. An unbounded ring doubles when it is full.
     ///
     /// # Errors
-    /// `Stop::Dead` if a dead process is in the way: nothing was queued, the intent is clear. Of the rest, `OutOfMemory`
-    /// and `TooLarge` for an item that needs a block, `Corrupted`; the intent may still say what was begun.
+    /// `Stop::Dead` if a dead process is in the way: nothing was queued, the intent is clear. Of the rest,
+    /// `OutOfMemory` and `TooLarge` for an item that needs a block, `Corrupted`; the intent may still say what was
+    /// begun.
     #[inline]
     pub fn push(&self, me: &Me<'_>, bytes: &[u8], handles: &[u64]) -> Step<Push> {
-        // The path of a word into a ring that is neither contended nor ended: one straight line, no call but at its end.
+        // The path of a word into a ring that is neither contended nor ended: one straight line, no call but at its
+        // end.
         if handles.is_empty()
             && let Ok(word) = <[u8; 8]>::try_from(bytes)
             && let Some(part) = self.first_part(me.segment, &self.push_at)

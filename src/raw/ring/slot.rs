@@ -3,7 +3,7 @@
 //! `lap:32 | length:12 | owner:16 | waiting:1 | state:3`; the low half is the futex.
 //!
 //! ```text
-//!  EMPTY(L) --claim_to_write--> WRITING(L,me) --publish--> FULL(L) --claim_to_read--> READING(L,me) --free--> EMPTY(L+1)
+//! EMPTY(L) --claim_to_write-> WRITING(L,me) --publish-> FULL(L) --claim_to_read-> READING(L,me) --free-> EMPTY(L+1)
 //!     |                              |                                                 |        ^
 //!     | seal                         | bury (dead)                    give_back (dead) |        | claim_to_read
 //!     v                              v                                                 v        |

@@ -46,7 +46,7 @@ pub(super) fn take(ring: &Ring, me: &Me<'_>, out: &mut Vec<u8>) -> Step<Pop> {
 
 pub(super) fn pop(segment: &Segment, ring: &Ring) -> Option<Vec<u8>> {
     let mut out = vec![1; 3];
-    match ok(take(&ring, &ok(segment.enter()), &mut out)) {
+    match ok(take(ring, &ok(segment.enter()), &mut out)) {
         Pop::Item { .. } => Some(out),
         Pop::Empty | Pop::Closed => None,
     }

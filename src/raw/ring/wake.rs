@@ -2,8 +2,8 @@
 //!
 //! # Thread safety and invariants
 //!
-//! 1. A claim that saw `waiting` owes one wake-up, after the slot is published or free: to a sleeper of the slot, or, if
-//!    none was woken (it gave up, or is about to look again), to one of the follow futex.
+//! 1. A claim that saw `waiting` owes one wake-up, after the slot is published or free: to a sleeper of the slot, or,
+//!    if none was woken (it gave up, or is about to look again), to one of the follow futex.
 //! 2. An end and a death wake all, after what they have to look at is there.
 //! 3. Waiting for the owner of a claim ends with the claim, or with a proof that its owner is dead.
 //!

@@ -34,15 +34,22 @@ pub fn word_of(bytes: &[u8], i: usize) -> u64 {
 /// Stores `bytes`, zero-padded, into `words`.
 #[inline(always)]
 pub fn store_bytes(words: &[Word], bytes: &[u8]) {
-    for (i, word) in words.iter().enumerate() {
-        word.store(word_of(bytes, i), Ordering::Relaxed);
+    let (whole, rest) = bytes.as_chunks::<8>();
+    for (word, chunk) in words.iter().zip(whole) {
+        word.store(u64::from_le_bytes(*chunk), Ordering::Relaxed);
+    }
+    for (i, word) in words.iter().enumerate().skip(whole.len()) {
+        word.store(if i == whole.len() { word_of(rest, 0) } else { 0 }, Ordering::Relaxed);
     }
 }
 
 /// Whether `words` hold `bytes`, zero-padded.
 #[inline(always)]
 pub fn equal_bytes(words: &[Word], bytes: &[u8]) -> bool {
-    words.iter().enumerate().all(|(i, word)| word.load(Ordering::Relaxed) == word_of(bytes, i))
+    let (whole, rest) = bytes.as_chunks::<8>();
+    words.len() == words_for(bytes.len())
+        && words.iter().zip(whole).all(|(word, chunk)| word.load(Ordering::Relaxed) == u64::from_le_bytes(*chunk))
+        && (rest.is_empty() || words.last().is_some_and(|word| word.load(Ordering::Relaxed) == word_of(rest, 0)))
 }
 
 /// Copies words out.

@@ -15,13 +15,16 @@
 
 use std::sync::atomic::Ordering;
 
-use super::bucket::{Bucket, Live, block_of, boxed_cell, index, tag_matches};
+use super::bucket::{Bucket, Geometry, Live, block_of, boxed_cell, index, tag_matches};
 use super::directory::bucket_offset;
 use super::entry::{Content, Entry, ValueCopy, content, equal_bytes, store_bytes, word_of, words_for};
-use super::{MAX_CHAIN, Table, contended, count, root};
+use super::{MAX_CHAIN, Shape, Table, contended, count, root};
 use crate::error::{Error, Result};
 use crate::mem::{Field, Me, Op, OpKind, Step, Word};
 use crate::raw::latch;
+
+const SMALL: Geometry = Geometry::of(Shape::Inline { key: 1, value: 1 });
+const BOXED: Geometry = Geometry::of(Shape::Boxed);
 
 /// What must hold of the present entry for a change to be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,8 +119,28 @@ impl Table {
         self.change(me, hash, key, Change::Add { number, mask }, Expect::Any, Some(old))
     }
 
+    #[inline]
     fn change(
         &self,
+        me: &Me<'_>,
+        hash: u64,
+        key: &[u8],
+        change: Change<'_>,
+        expect: Expect<'_>,
+        old: Option<&mut ValueCopy>,
+    ) -> Step<Put> {
+        // The commonest shapes as constants: bounds checks, multiplications and branches fold.
+        match self.geometry {
+            SMALL => self.change_in(&SMALL, me, hash, key, change, expect, old),
+            BOXED => self.change_in(&BOXED, me, hash, key, change, expect, old),
+            _ => self.change_in(&self.geometry, me, hash, key, change, expect, old),
+        }
+    }
+
+    #[inline(always)]
+    fn change_in(
+        &self,
+        g: &Geometry,
         me: &Me<'_>,
         hash: u64,
         key: &[u8],
@@ -129,22 +152,28 @@ impl Table {
         let mut overflow = 0;
         loop {
             let root = self.root(me.segment)?;
-            let off = self.latch_bucket(me, root, hash, kind)?;
-            let place = self.find_latched(me, off, hash, key)?;
+            let off = self.latch_bucket(g, me, root, hash, kind)?;
+            let place = self.find_latched(g, me, off, hash, key)?;
             let mut put = Put { done: false, existed: place.found.is_some(), dropped_handles: false, crowded: false };
             if let Some((bucket, cell)) = place.found {
-                let now = content(me.segment, &self.geometry, bucket.cell(cell))?;
-                if let Some(old) = old.as_deref_mut() {
-                    old.copy(&now);
+                // The present value matters only if somebody asks; of an inline one there is nothing else to know.
+                let asked = old.is_some() || matches!(expect, Expect::Value(_));
+                let mut fits = matches!(expect, Expect::Any | Expect::Present);
+                if asked || g.boxed {
+                    let now = content(me.segment, g, bucket.cell(cell))?;
+                    if let Some(old) = old.as_deref_mut() {
+                        old.copy(&now);
+                    }
+                    put.dropped_handles = !now.handles.is_empty();
+                    fits |= is_value(expect, &now);
                 }
-                put.dropped_handles = !now.handles.is_empty();
-                if holds(expect, Some(&now)) {
+                if fits {
                     put.done = true;
-                    self.change_existing(me, root, &place, bucket, cell, hash, key, change)?;
+                    self.change_existing(g, me, root, &place, bucket, cell, hash, key, change)?;
                 } else {
                     latch::release(place.primary.latch());
                 }
-            } else if holds(expect, None) && !matches!(change, Change::Remove) {
+            } else if matches!(expect, Expect::Any | Expect::Absent) && !matches!(change, Change::Remove) {
                 if place.free.is_none() && overflow == 0 {
                     // A bucket must be added to the chain. Allocating may grow the segment, which nobody may do under
                     // a latch.
@@ -154,7 +183,7 @@ impl Table {
                 }
                 put.done = true;
                 put.crowded = place.free.is_none_or(|(bucket, _)| !std::ptr::eq(bucket.words, place.primary.words));
-                self.insert(me, root, &place, hash, key, change, &mut overflow)?;
+                self.insert(g, me, root, &place, hash, key, change, &mut overflow)?;
             } else {
                 latch::release(place.primary.latch());
             }
@@ -162,19 +191,19 @@ impl Table {
                 put.dropped_handles = false;
                 self.abandon_block(me)?;
             }
-            self.finish(me, overflow)?;
+            self.finish(g, me, overflow)?;
             return Ok(put);
         }
     }
 
     /// Frees what was unlinked and what turned out unneeded, and ends the operation.
-    #[inline]
-    fn finish(&self, me: &Me<'_>, overflow: u64) -> Result<()> {
+    #[inline(always)]
+    fn finish(&self, g: &Geometry, me: &Me<'_>, overflow: u64) -> Result<()> {
         if overflow != 0 && me.intent.get(Field::Alloc2) == overflow {
             me.release(overflow)?;
             me.intent.set(Field::Alloc2, 0);
         }
-        if self.geometry.boxed {
+        if g.boxed {
             let freed = me.intent.get(Field::Free);
             if freed != 0 {
                 me.release(freed)?;
@@ -195,12 +224,12 @@ impl Table {
     }
 
     /// Takes the latch of the bucket that `hash` belongs to, and returns the bucket's offset.
-    #[inline]
-    pub(super) fn latch_bucket(&self, me: &Me<'_>, root: &[Word], hash: u64, kind: OpKind) -> Step<u64> {
+    #[inline(always)]
+    fn latch_bucket(&self, g: &Geometry, me: &Me<'_>, root: &[Word], hash: u64, kind: OpKind) -> Step<u64> {
         me.intent.set(Field::Object, self.root);
         loop {
             let buckets = root[root::BUCKETS].load(Ordering::Acquire);
-            let off = bucket_offset(root, &self.geometry, index(hash, buckets))?;
+            let off = bucket_offset(root, g, index(hash, buckets))?;
             let word = me.segment.word(off)?;
             me.intent.set(Field::Cell, off);
             me.intent.set(Field::Op, Op::new(kind).pack());
@@ -217,9 +246,8 @@ impl Table {
         }
     }
 
-    #[inline]
-    fn find_latched<'a>(&self, me: &Me<'a>, off: u64, hash: u64, key: &[u8]) -> Result<Place<'a>> {
-        let g = &self.geometry;
+    #[inline(always)]
+    fn find_latched<'a>(&self, g: &Geometry, me: &Me<'a>, off: u64, hash: u64, key: &[u8]) -> Result<Place<'a>> {
         let primary = Bucket::at(me.segment, g, off)?;
         let mut place = Place { found: None, free: None, primary, last: primary, length: 0 };
         let mut bucket = primary;
@@ -252,9 +280,10 @@ impl Table {
     }
 
     /// Replaces, adds to or removes the entry in a live cell, and releases the latch.
-    #[inline]
+    #[inline(always)]
     fn change_existing(
         &self,
+        g: &Geometry,
         me: &Me<'_>,
         root: &[Word],
         place: &Place<'_>,
@@ -265,7 +294,7 @@ impl Table {
         change: Change<'_>,
     ) -> Result<()> {
         let words = bucket.cell(cell);
-        if self.geometry.boxed {
+        if g.boxed {
             me.intent.set(Field::Free, block_of(words[0].load(Ordering::Relaxed)));
         }
         match change {
@@ -273,11 +302,11 @@ impl Table {
                 bucket.set_live(bucket.live().without(cell)); // LINEARIZES: remove
                 count(me, root, -1);
             }
-            Change::Put { block, .. } if self.geometry.boxed => {
+            Change::Put { block, .. } if g.boxed => {
                 words[0].store(boxed_cell(hash, block), Ordering::Release); // LINEARIZES: replace
                 me.intent.set(Field::Alloc, 0);
             }
-            Change::Put { value, .. } if self.geometry.value_words == 1 => {
+            Change::Put { value, .. } if g.value_words == 1 => {
                 self.single_value(words).store(word_of(value, 0), Ordering::Release); // LINEARIZES: replace
             }
             Change::Put { value, .. } => self.replace_through_spare(bucket, cell, hash, key, value)?,
@@ -316,9 +345,10 @@ impl Table {
     }
 
     /// Puts a new entry into a free cell, or into the overflow bucket made ready, and releases the latch.
-    #[inline]
+    #[inline(always)]
     fn insert(
         &self,
+        g: &Geometry,
         me: &Me<'_>,
         root: &[Word],
         place: &Place<'_>,
@@ -339,10 +369,10 @@ impl Table {
         let fresh = place.free.is_none();
         let (bucket, cell) = match place.free {
             Some(free) => free,
-            None => (Bucket::at(me.segment, &self.geometry, *overflow)?, 0),
+            None => (Bucket::at(me.segment, g, *overflow)?, 0),
         };
         let words = bucket.cell(cell);
-        if self.geometry.boxed {
+        if g.boxed {
             words[0].store(boxed_cell(hash, block), Ordering::Relaxed);
         } else {
             self.fill_cell(words, key, value);
@@ -354,7 +384,7 @@ impl Table {
         } else {
             bucket.set_live(bucket.live().with(cell, hash)); // LINEARIZES: insert
         }
-        if self.geometry.boxed {
+        if g.boxed {
             me.intent.set(Field::Alloc, 0);
         }
         count(me, root, 1);
@@ -377,17 +407,12 @@ impl Table {
     }
 }
 
-fn holds(expect: Expect<'_>, now: Option<&Content<'_>>) -> bool {
-    match (expect, now) {
-        (Expect::Any, _) | (Expect::Absent, None) | (Expect::Present, Some(_)) => true,
-        (Expect::Value(bytes), Some(now)) => {
-            // An inline value is whole words; the bytes expected may end earlier, in zeros.
-            (now.value_len == bytes.len() || now.value_len == words_for(bytes.len()) * 8)
-                && now.value.len() == words_for(bytes.len())
-                && equal_bytes(now.value, bytes)
-        }
-        _ => false,
-    }
+fn is_value(expect: Expect<'_>, now: &Content<'_>) -> bool {
+    // An inline value is whole words; the bytes expected may end earlier, in zeros.
+    matches!(expect, Expect::Value(bytes)
+        if (now.value_len == bytes.len() || now.value_len == words_for(bytes.len()) * 8)
+            && now.value.len() == words_for(bytes.len())
+            && equal_bytes(now.value, bytes))
 }
 
 #[cold]

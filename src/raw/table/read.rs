@@ -3,10 +3,10 @@
 use std::cell::Cell;
 use std::sync::atomic::Ordering;
 
-use super::bucket::{Bucket, index, tag_matches};
+use super::bucket::{Bucket, Geometry, index, tag_matches};
 use super::directory::bucket_offset;
 use super::entry::{Entry, equal_bytes, load_words};
-use super::{MAX_CHAIN, MAX_TRIES, OPTIMISTIC_TRIES, Table, contended, root};
+use super::{MAX_CHAIN, MAX_TRIES, OPTIMISTIC_TRIES, Shape, Table, contended, root};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mem::{Field, Op, OpKind, Segment, Space, Step, Word, fence};
 use crate::raw::latch;
@@ -72,7 +72,9 @@ impl Table {
         let copy = |bucket: Bucket<'_>, cell: usize, out: &mut [u64; 3]| {
             Ok(copy_inline::<KEY, VALUE>(bucket.cell(cell), key, out))
         };
-        self.look_up(segment, hash, out, copy)
+        // A constant geometry: bounds checks and multiplications fold.
+        let geometry = const { &Geometry::of(Shape::Inline { key: KEY as u8, value: VALUE as u8 }) };
+        self.look_up(geometry, segment, hash, out, copy)
     }
 
     fn get_boxed<R>(&self, segment: &Segment, hash: u64, key: &[u8], read: impl FnOnce(&[u8]) -> R) -> Step<Option<R>> {
@@ -98,7 +100,7 @@ impl Table {
             load_words(words, out);
             Ok(Some(len))
         };
-        let found = self.look_up(segment, hash, &mut out, copy);
+        let found = self.look_up(const { &Geometry::of(Shape::Boxed) }, segment, hash, &mut out, copy);
         let result = found.map(|found| found.map(|len| read(&zerocopy::IntoBytes::as_bytes(&out[..])[..len])));
         if out.capacity() <= SCRATCH_KEPT {
             let _ = SCRATCH.try_with(|scratch| scratch.set(out));
@@ -110,13 +112,14 @@ impl Table {
     #[inline(always)]
     fn look_up<O>(
         &self,
+        geometry: &Geometry,
         segment: &Segment,
         hash: u64,
         out: &mut O,
         copy: impl Fn(Bucket<'_>, usize, &mut O) -> Result<Option<usize>>,
     ) -> Step<Found> {
         for _ in 0..OPTIMISTIC_TRIES {
-            match self.attempt(segment, hash, out, &copy)? {
+            match self.attempt(geometry, segment, hash, out, &copy)? {
                 Attempt::Hit(len) => return Ok(Some(len)),
                 Attempt::Miss => return Ok(None),
                 Attempt::Changed => {}
@@ -128,6 +131,7 @@ impl Table {
     #[inline(always)]
     fn attempt<O>(
         &self,
+        geometry: &Geometry,
         segment: &Segment,
         hash: u64,
         out: &mut O,
@@ -135,8 +139,8 @@ impl Table {
     ) -> Result<Attempt> {
         let root = self.root(segment)?;
         let buckets = root[root::BUCKETS].load(Ordering::Acquire);
-        let primary = Bucket::at(segment, &self.geometry, bucket_offset(root, &self.geometry, index(hash, buckets))?)?;
-        let search = || self.search_chain(segment.space(), hash, primary, out, copy);
+        let primary = Bucket::at(segment, geometry, bucket_offset(root, geometry, index(hash, buckets))?)?;
+        let search = || Self::search_chain(geometry, segment.space(), hash, primary, out, copy);
         let Some(found) = while_still(primary.latch(), search) else { return Ok(Attempt::Changed) };
         if segment.poisoned() {
             return Err(Error::new(ErrorKind::Evicted, "the segment has lost its storage"));
@@ -152,7 +156,7 @@ impl Table {
 
     #[inline(always)]
     pub(super) fn search_chain<O>(
-        &self,
+        geometry: &Geometry,
         space: &Space,
         hash: u64,
         primary: Bucket<'_>,
@@ -168,7 +172,7 @@ impl Table {
             }
             match bucket.link() {
                 0 => return Ok(None),
-                link => bucket = Bucket::inside(space, &self.geometry, link)?,
+                link => bucket = Bucket::inside(space, geometry, link)?,
             }
         }
         Err(Error::corrupted("a chain of buckets without end"))
@@ -185,7 +189,7 @@ impl Table {
         copy: &impl Fn(Bucket<'_>, usize, &mut O) -> Result<Option<usize>>,
     ) -> Step<Found> {
         for round in 0..MAX_TRIES {
-            match self.attempt(segment, hash, out, copy)? {
+            match self.attempt(&self.geometry, segment, hash, out, copy)? {
                 Attempt::Hit(len) => return Ok(Some(len)),
                 Attempt::Miss => return Ok(None),
                 Attempt::Changed => {}
@@ -219,7 +223,7 @@ impl Table {
         let mut result = Ok(None);
         if latch::try_acquire(&me, bucket.latch()) {
             if root[root::BUCKETS].load(Ordering::Acquire) == buckets {
-                result = self.search_chain(segment.space(), hash, bucket, out, copy).map(Some);
+                result = Self::search_chain(&self.geometry, segment.space(), hash, bucket, out, copy).map(Some);
             }
             latch::release(bucket.latch());
         }

@@ -9,7 +9,7 @@
 //! | 2 | the chunk of `b'` in the directory | (it stays) |
 //! | 3 | `b'` = empty, latched; phase 1 | |
 //! | 4 | overflow buckets for `b'`, as many as it needs | freeing them, releasing |
-//! | 5 | latch of `b`; copies of the cells into `b'` | the same |
+//! | 5 | latch of `b`; copies of the cells into `b'` (first, if no overflow bucket is involved) | the same |
 //! | 6 | **commit**: number of buckets + 1 | going on with 7 |
 //! | 7 | `b` without the moved cells, and without holes in its chain (`normalise`) | doing it again |
 //! | 8 | release of `b`, then of `b'`, then of the split latch | releasing what is held |
@@ -81,14 +81,12 @@ impl Table {
 
         let source_off = bucket_offset(root, &self.geometry, parent_of(fresh))?;
         let source = me.segment.word(source_off)?;
+        self.latch_source(me, root, source)?;
+        if self.split_single(me, root, source_off, target, fresh)? {
+            self.end_split(me, root, source, target.latch());
+            return Ok(true);
+        }
         let moving = loop {
-            latch::acquire(me, source)?;
-            let gate = &root[root::GATE];
-            if latch::owner_of(gate.load(Ordering::Acquire)) != 0 {
-                latch::release(source);
-                latch::wait_until_free(me.segment, gate)?;
-                continue;
-            }
             let moving = self.moving_cells(me, source_off, fresh)?;
             let room = chain(me.segment, &self.geometry, fresh_off)?.len() * usize::from(self.geometry.usable);
             if moving.len() <= room {
@@ -96,14 +94,64 @@ impl Table {
             }
             latch::release(source);
             self.extend_target(me, fresh_off)?; // without memory the split is undone, as any operation that fails
+            self.latch_source(me, root, source)?;
         };
         self.fill_target(me, fresh_off, &moving)?;
         root[root::BUCKETS].store(fresh + 1, Ordering::Release); // the split's commit
         self.normalise(me.segment, &me.intent, source_off, parent_of(fresh), fresh + 1)?;
+        self.end_split(me, root, source, target.latch());
+        Ok(true)
+    }
+
+    fn end_split(&self, me: &Me<'_>, root: &[Word], source: &Word, target: &Word) {
         latch::release(source);
-        latch::release(target.latch());
+        latch::release(target);
         latch::release(&root[root::SPLIT]);
         me.intent.set(Field::Op, 0);
+    }
+
+    fn latch_source(&self, me: &Me<'_>, root: &[Word], source: &Word) -> Step<()> {
+        let gate = &root[root::GATE];
+        loop {
+            latch::acquire(me, source)?;
+            if latch::owner_of(gate.load(Ordering::Acquire)) == 0 {
+                return Ok(());
+            }
+            latch::release(source);
+            latch::wait_until_free(me.segment, gate)?;
+        }
+    }
+
+    /// The common case in one pass: a source without overflow buckets, whose moving cells fit into one bucket. `false`,
+    /// with nothing done, if it is not that.
+    fn split_single(
+        &self,
+        me: &Me<'_>,
+        root: &[Word],
+        source_off: u64,
+        target: Bucket<'_>,
+        fresh: u64,
+    ) -> Result<bool> {
+        let source = Bucket::at(me.segment, &self.geometry, source_off)?;
+        if source.link() != 0 {
+            return Ok(false);
+        }
+        let (mut staying, mut moved, mut next) = (source.live(), Live(0), 0);
+        for cell in source.live_cells() {
+            let words = source.cell(cell);
+            let hash = hash_of(me.segment, &self.geometry, words)?;
+            if index(hash, fresh + 1) == fresh {
+                for (to, from) in target.cell(next).iter().zip(words) {
+                    to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+                }
+                moved = moved.with(next, hash);
+                staying = staying.without(cell);
+                next += 1;
+            }
+        }
+        target.set_live(moved);
+        root[root::BUCKETS].store(fresh + 1, Ordering::Release); // the split's commit
+        source.set_live(staying);
         Ok(true)
     }
 
