@@ -22,7 +22,7 @@ const LIMIT: Duration = Duration::from_secs(75);
 const PAGE: u64 = 64 * 1024;
 const CAPACITY: u64 = 16 << 20;
 /// Threads that run rounds: most of a round that waits for a latch that nobody will release is sleep.
-const LANES: u64 = 6;
+const LANES: u64 = 24;
 
 #[test]
 fn children() {
@@ -283,7 +283,7 @@ fn build(dice: &mut Dice) -> commons::Result<Objects> {
 /// One operation, any. Its result does not matter.
 fn operate(objects: &Objects, dice: &mut Dice) -> &'static str {
     let Objects { manager, plain, boxed, nest, queue, texts, lock } = objects;
-    let short = Duration::from_millis(dice.below(5));
+    let short = Duration::from_micros(dice.below(1500));
     let number = dice.below(500);
     let text = format!("key {number}");
     macro_rules! act {

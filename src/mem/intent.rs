@@ -119,13 +119,13 @@ impl Op {
 
 /// One thread's intent record.
 #[derive(Clone, Copy)]
-pub struct Intent<'a>(&'a [Word]);
+pub struct Intent<'a>(&'a [Word; 8]);
 
 impl<'a> Intent<'a> {
     /// Over the eight words of a record.
     #[inline]
     pub fn over(words: &'a [Word]) -> Intent<'a> {
-        Intent(&words[..8])
+        Intent(words.first_chunk().expect("an intent record has eight words"))
     }
 
     /// Reads a field.

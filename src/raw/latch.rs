@@ -108,7 +108,7 @@ fn acquire_slowly(living: &impl Living, owner: u64, word: &Word) -> Step<()> {
             Next::Look => {}
             _ if !looked => {
                 looked = true;
-                living.check_owner(holder)?;
+                still_served(word, seen, living.check_owner(holder))?;
             }
             Next::Sleep(slice) => {
                 bit = WAITERS;
@@ -116,13 +116,22 @@ fn acquire_slowly(living: &impl Living, owner: u64, word: &Word) -> Step<()> {
                     word.wait((seen | WAITERS) as u32, slice);
                     let now = word.load(Ordering::Relaxed);
                     if now | WAITERS == seen | WAITERS {
-                        living.check_owner(holder)?;
+                        still_served(word, seen, living.check_owner(holder))?;
                     }
                 }
             }
             Next::TimedOut => return Err(living.stalled(holder).into()),
         }
     }
+}
+
+/// The verdict on the holder that `seen` names, unless it has released the latch while it was judged: by then its slot
+/// may be nobody's.
+fn still_served(word: &Word, seen: u64, verdict: Step<()>) -> Step<()> {
+    if verdict.is_err() && (word.load(Ordering::Acquire) ^ seen) & !WAITERS != 0 {
+        return Ok(());
+    }
+    verdict
 }
 
 /// Releases the latch, raises its sequence, and wakes a waiter if there is one.
@@ -181,7 +190,7 @@ pub fn wait_a_moment(segment: &Segment, word: &Word, waiter: &mut Waiter) -> Ste
     match waiter.next() {
         Next::Look => {}
         Next::Sleep(slice) => {
-            check_owner(segment, owner_of(seen))?;
+            still_served(word, seen, check_owner(segment, owner_of(seen)))?;
             // Not registered as a waiter: the release may wake somebody else, so short slices only.
             word.wait(seen as u32, slice.min(SHORT));
         }

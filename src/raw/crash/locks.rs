@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::harness::{Case, Suite};
 use super::{handle, only, open_lock};
+use crate::mem::armed;
 use crate::raw::object::Kind;
 use crate::{Lock, Manager};
 
@@ -81,12 +82,6 @@ pub fn cases(suite: &Suite) {
     case(suite, "acquire with a waiter, release", (3, 3), |victim, _| mark_waiting(victim), |lock| {
         drop(lock.lock().unwrap());
     });
-    case(suite, "replacing what others replace without the lock", (3, 40), |_, _| (), |lock| {
-        let guard = lock.lock().unwrap().into_guard();
-        guard.set(&value(50)).unwrap();
-        guard.set(&value(40)).unwrap_or(());
-    });
-
     // The last holder died holding it: the victim takes it over, recovering that one on the way.
     Case {
         name: "lock: taking over from the dead",
@@ -97,8 +92,8 @@ pub fn cases(suite: &Suite) {
                 scope.spawn(|| {
                     let lock: Lock<Value> = open_lock(&dead);
                     assert!(!lock.acquire().unwrap());
-                    std::mem::forget(lock);
                     dead.session().segment().surrender();
+                    armed::die();
                 });
             });
             (lock, dead)
