@@ -34,21 +34,25 @@ trait Rival {
     fn free(&mut self, block: Self::Block, size: usize);
 }
 
-impl Rival for commons::testing::BenchHeap {
+/// A thread inside an operation, which is where this allocator is used.
+type CommonsHeap = commons::testing::BenchThread<'static>;
+
+impl Rival for CommonsHeap {
     type Block = u64;
 
     fn new() -> Self {
-        commons::testing::BenchHeap::new().expect("heap")
+        let heap = Box::leak(Box::new(commons::testing::BenchHeap::new().expect("heap")));
+        heap.thread().expect("thread")
     }
 
     fn allocate(&mut self, size: usize, word: u64) -> u64 {
         let block = self.alloc(size).expect("alloc");
-        self.write_word(block, word);
+        self.write_word(block, word).expect("write");
         block
     }
 
     fn free(&mut self, block: u64, _size: usize) {
-        commons::testing::BenchHeap::free(self, block).expect("free");
+        CommonsHeap::free(self, block).expect("free");
     }
 }
 
@@ -128,7 +132,7 @@ fn churn<R: Rival>(group: &mut BenchmarkGroup<WallTime>, row: &str) {
 
 fn rows(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("heap/alloc-free");
-    churn::<commons::testing::BenchHeap>(&mut group, "commons");
+    churn::<CommonsHeap>(&mut group, "commons");
     churn::<MiMalloc>(&mut group, "mimalloc");
     group.finish();
 }

@@ -3,9 +3,37 @@
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::mem::{Field, Options};
+use crate::mem::{Field, Me, Options};
 use crate::raw::recovery;
 use crate::raw::session::Session;
+
+/// A thread that allocates; see [`BenchHeap::thread`].
+pub struct BenchThread<'a> {
+    me: Me<'a>,
+}
+
+impl BenchThread<'_> {
+    /// Allocates a block and publishes it at once.
+    #[inline]
+    pub fn alloc(&self, size: u64) -> Result<u64> {
+        let block = self.me.alloc(size, Field::Alloc)?;
+        self.me.intent.set(Field::Alloc, 0);
+        Ok(block)
+    }
+
+    /// Frees a block.
+    #[inline]
+    pub fn free(&self, block: u64) -> Result<()> {
+        self.me.free(block)
+    }
+
+    /// Stores a word.
+    #[inline]
+    pub fn write_word(&self, off: u64, value: u64) -> Result<()> {
+        self.me.segment.word(off)?.store(value, std::sync::atomic::Ordering::Relaxed);
+        Ok(())
+    }
+}
 
 /// The allocator by itself.
 pub struct BenchHeap {
@@ -38,6 +66,14 @@ impl BenchHeap {
     #[inline]
     pub fn free(&self, block: u64) -> Result<()> {
         recovery::run(self.session.segment(), |me| Ok(me.free(block)?))
+    }
+
+    /// The calling thread inside one long operation, as every structure's operation is when it allocates.
+    ///
+    /// # Errors
+    /// As beginning any operation; one that would have to recover somebody first fails.
+    pub fn thread(&self) -> Result<BenchThread<'_>> {
+        crate::raw::names::recovery_free(self.session.segment().enter()).map(|me| BenchThread { me })
     }
 
     /// Stores a word.

@@ -390,9 +390,8 @@ impl Tiny {
         let dir = tempfile::tempdir().unwrap();
         let path = CString::new(dir.path().as_os_str().as_bytes()).unwrap();
         // SAFETY: all arguments are C strings.
-        let done = unsafe {
-            libc::mount(c"tmpfs".as_ptr(), path.as_ptr(), c"tmpfs".as_ptr(), 0, c"size=3m".as_ptr().cast())
-        };
+        let done =
+            unsafe { libc::mount(c"tmpfs".as_ptr(), path.as_ptr(), c"tmpfs".as_ptr(), 0, c"size=3m".as_ptr().cast()) };
         if done != 0 {
             println!("skipped: mount: {}", std::io::Error::last_os_error());
             return None;
@@ -527,7 +526,9 @@ fn too_many_threads() {
                 let run = move || {
                     match dict.insert(&thread, &round) {
                         Ok(_) => drop(done.fetch_add(1, Ordering::Relaxed)),
-                        Err(error) if error.kind() == ErrorKind::TooMany => drop(denied.fetch_add(1, Ordering::Relaxed)),
+                        Err(error) if error.kind() == ErrorKind::TooMany => {
+                            drop(denied.fetch_add(1, Ordering::Relaxed))
+                        }
                         Err(error) => panic!("{error}"),
                     }
                     // Reading needs no slot.

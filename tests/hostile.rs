@@ -34,7 +34,7 @@ fn children() {
 }
 
 fn seconds() -> u64 {
-    std::env::var("COMMONS_HOSTILE_SECS").ok().and_then(|s| s.parse().ok()).unwrap_or(10)
+    std::env::var("COMMONS_HOSTILE_SECS").ok().and_then(|s| s.parse().ok()).unwrap_or(8)
 }
 
 #[test]
@@ -186,11 +186,11 @@ impl Peer {
         let committed = (self.read(128 / 8) / PAGE).clamp(9, CAPACITY / PAGE);
         let slot = |dice: &mut Dice, table: u64| (table + dice.below(8) * 256) / 8 + dice.below(10);
         match aim {
-            0 => dice.below(48),                         // identity, growth, hints, roots
-            1 => 48 + dice.below(50),                    // hints of classes, object chunks
-            2 => slot(dice, PAGE),                       // processes
-            3 => slot(dice, 2 * PAGE),                   // threads and their intents
-            4 => 6 * PAGE / 8 + dice.below(committed),   // page table
+            0 => dice.below(48),                       // identity, growth, hints, roots
+            1 => 48 + dice.below(50),                  // hints of classes, object chunks
+            2 => slot(dice, PAGE),                     // processes
+            3 => slot(dice, 2 * PAGE),                 // threads and their intents
+            4 => 6 * PAGE / 8 + dice.below(committed), // page table
             // The heap, its beginning more often: roots, object table, directories, the first buckets.
             _ => {
                 let page = 7 + dice.below(committed - 7);
@@ -320,10 +320,13 @@ fn operate(objects: &Objects, dice: &mut Dice) -> &'static str {
         29 => act!("put text", texts.put_timeout(&text.repeat(20), short)),
         30 | 31 => act!("get text", texts.get_timeout(short)),
         32 => act!("queue len", (queue.len(), texts.is_full(), texts.is_closed())),
-        33 => act!("lock", lock.lock_timeout(short).map(|held| {
-            let guard = held.map(commons::Held::into_guard);
-            guard.map(|guard| (guard.get(), guard.set(&vec![number; 5])))
-        })),
+        33 => act!(
+            "lock",
+            lock.lock_timeout(short).map(|held| {
+                let guard = held.map(commons::Held::into_guard);
+                guard.map(|guard| (guard.get(), guard.set(&vec![number; 5])))
+            })
+        ),
         34 => act!("is_locked", (lock.is_locked(), lock.release())),
         35 => act!("create dict", manager.dict::<u64, String>().and_then(|d| d.insert(&1, &text))),
         36 => act!("create queue", manager.queue::<u64>(4).and_then(|q| q.try_put(&1))),

@@ -27,6 +27,10 @@ enum Op {
     Drop(u8),
     /// Stores handles of the second and third in the first.
     Store(u8, u8, u8, u8),
+    /// Stores so many new objects in the first, which is then all that holds them.
+    Give(u8, u8),
+    /// Drops all handles but this one.
+    KeepOnly(u8),
     /// Takes something out of a container, and drops it or keeps the handles.
     Take(u8, u8, bool),
     /// Gets a copy of what a dict has under a key.
@@ -192,6 +196,18 @@ impl World {
                 }
             }
             Op::Store(container, key, first, second) => self.store(container, key, first, second),
+            Op::Give(container, count) => {
+                for key in 0..count % 8 {
+                    if self.handles.len() == MOST_HANDLES {
+                        self.handles.pop();
+                    }
+                    self.run(&if key % 2 == 0 { Op::NewDict } else { Op::NewQueue(true) });
+                    let last = self.handles.len() as u8 - 1;
+                    self.store(container % last.max(1), key, last, last);
+                    self.handles.pop();
+                }
+            }
+            Op::KeepOnly(n) => self.handles = self.nth(n).into_iter().collect(),
             Op::Take(container, key, keep) => self.take(container, key, keep),
             Op::Get(container, key) => {
                 let Some((Node::Dict(dict), id)) = self.nth(container) else { return };

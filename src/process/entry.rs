@@ -96,6 +96,7 @@ pub fn init() {
 /// }
 /// ```
 #[macro_export]
+#[allow(clippy::test_attr_in_doctest, reason = "it shows what goes into a test")]
 macro_rules! init_test {
     () => {{
         fn here() {}

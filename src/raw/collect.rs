@@ -13,6 +13,7 @@
 //! entries LIVE again; after it, it destroys the doomed, for some of what they refer to is gone already. The latch is
 //! released last, and recovery asks for a collection of its own.
 
+use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
 use super::object::{self, BEARS, Fate, NAMED, NESTED, ObjectId, State, Status};
@@ -65,19 +66,30 @@ pub fn note_garbage(segment: &Segment) -> Result<()> {
 }
 
 /// Destroys what only the dead held: by bits alone, or reachable from nowhere.
+///
+/// # Complexity
+/// Linear in objects, and in names if any object has one and no holder.
 pub fn orphans(segment: &Segment) -> Result<()> {
     let mut nested = false;
+    let mut named = Vec::new();
     for entry in object::entries(segment) {
         let entry = entry?;
         let status = entry.status()?;
         if matches!(status.state, State::Free | State::Building | State::Dying) || entry.is_held() {
             continue;
         }
-        if status.flags & (NAMED | NESTED) != 0 {
-            nested |= status.flags & NAMED == 0;
+        if status.flags & NAMED != 0 {
+            named.push(entry.id(status));
+        } else if status.flags & NESTED != 0 {
+            nested = true;
         } else {
             after_release(segment, entry.index)?;
         }
+    }
+    if !named.is_empty() && !nested {
+        // Marked as named, and killed before it had the name; or unlinked, and killed before it was collected.
+        let roots: HashSet<ObjectId> = names::roots(segment)?.into_iter().collect();
+        nested = !named.iter().all(|id| roots.contains(id));
     }
     if nested {
         collect(segment)?;
@@ -123,7 +135,7 @@ fn condemn(segment: &Segment, owner: u64) -> Result<()> {
 /// Rescues what held and named objects reach.
 fn mark(segment: &Segment) -> Result<()> {
     let mut pending = Vec::new();
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     for id in names::roots(segment)? {
         rescue(segment, id)?;
     }

@@ -37,6 +37,8 @@ pub(super) struct ClassCache {
     pub others: Vec<u64>,
     /// Where to look next among them.
     pub next: usize,
+    /// Fresh slabs that may be taken before all of them are gone through again.
+    pub share: u32,
 }
 
 /// The `local` bitmap of the slab at `page`.

@@ -13,9 +13,17 @@ use crate::mem::slots::Me;
 use crate::mem::word::Word;
 
 /// Slabs of one class that a thread keeps for itself; what is beyond goes to whoever needs it.
-const MAX_OWNED: usize = 64;
+const MAX_OWNED: usize = 256;
 /// Page words looked at for an unowned slab before a fresh page is taken.
 const SCAN: u64 = 256;
+/// Other slabs of its own that a thread looks at before that.
+const LOOKS: usize = 8;
+
+/// Free blocks that make a slab worth going back to: an eighth of it. Going back for less would cost more bitmap reading
+/// than it yields; so up to an eighth more memory is taken than the blocks need.
+fn worth_while(g: &Geometry) -> u32 {
+    (g.blocks / 8).max(1)
+}
 
 impl Me<'_> {
     #[cold]
@@ -23,66 +31,85 @@ impl Me<'_> {
     pub(super) fn alloc_small_slowly(&self, class: usize, field: Field) -> Result<u64> {
         let g = &GEOMETRY[class];
         loop {
-            let page = self.find_slab(class)?;
+            let page = match self.own_slab(class, g, LOOKS, worth_while(g))? {
+                Some(page) => page,
+                None => self.find_slab(class, g)?,
+            };
             let mut word = 0;
-            if let Some(off) = self.take_block(page, &mut word, g, field)? {
-                self.make_current(class, page, word);
+            let taken = self.take_block(page, &mut word, g, field)?;
+            self.cache().borrow_mut().classes[class].word = word;
+            if let Some(off) = taken {
                 return Ok(off);
             }
             // Found with a free block, but a live intent still names every one of them: look further.
-            self.make_current(class, page, g.words);
         }
     }
 
-    /// A slab of `class`, owned by this thread, that probably has a free block.
-    fn find_slab(&self, class: usize) -> Result<u64> {
-        let g = &GEOMETRY[class];
-        if let Some(page) = self.own_slab_with_room(class, g)? {
+    /// A slab of `class` from elsewhere: given up by another thread, or fresh. Before the thread's share of fresh ones is
+    /// exceeded, it goes through all it has for single free blocks.
+    fn find_slab(&self, class: usize, g: &Geometry) -> Result<u64> {
+        if let Some(page) = self.adopt_hinted(class, g)? {
             return Ok(page);
-        }
-        let hint = self.segment.partial_hint(class);
-        let hinted = hint.load(Ordering::Relaxed);
-        if hinted != 0 {
-            hint.store(0, Ordering::Relaxed);
-            if self.adopt(hinted, class)? {
-                if self.segment.collect(hinted, g)? {
-                    return Ok(hinted);
-                }
-                self.disown(hinted, class)?;
-            }
         }
         if let Some(page) = self.adopt_by_scan(class, g)? {
+            self.make_current(class, page);
             return Ok(page);
         }
-        self.new_slab(class, g)
+        let (share, owned) = {
+            let entry = &mut self.cache().borrow_mut().classes[class];
+            (entry.share, entry.others.len())
+        };
+        if share == 0
+            && let Some(page) = self.own_slab(class, g, owned, 1)?
+        {
+            return Ok(page);
+        }
+        let page = self.new_slab(class, g)?;
+        self.make_current(class, page);
+        self.cache().borrow_mut().classes[class].share = if share == 0 { owned as u32 / 8 } else { share - 1 };
+        Ok(page)
     }
 
-    fn own_slab_with_room(&self, class: usize, g: &Geometry) -> Result<Option<u64>> {
+    fn adopt_hinted(&self, class: usize, g: &Geometry) -> Result<Option<u64>> {
+        let hint = self.segment.partial_hint(class);
+        let page = hint.load(Ordering::Relaxed);
+        if page == 0 {
+            return Ok(None);
+        }
+        hint.store(0, Ordering::Relaxed);
+        let adopted = self.adopt_if_worth_while(page, class, g)?;
+        if adopted {
+            self.make_current(class, page);
+        }
+        Ok(adopted.then_some(page))
+    }
+
+    /// The current slab, or one of the `looks` next others, if it has `least` free blocks: it becomes the current one.
+    fn own_slab(&self, class: usize, g: &Geometry, looks: usize, least: u32) -> Result<Option<u64>> {
         let mut cache = self.cache().borrow_mut();
         let ClassCache { page, others, next, .. } = &mut cache.classes[class];
-        if *page != 0 && self.segment.collect(*page, g)? {
+        if *page != 0 && self.segment.collect(*page, g)? >= least {
             return Ok(Some(*page));
         }
-        for _ in 0..others.len() {
+        for _ in 0..looks.min(others.len()) {
             *next = (*next + 1) % others.len();
-            if self.segment.collect(others[*next], g)? {
-                return Ok(Some(others[*next]));
+            if self.segment.collect(others[*next], g)? >= least {
+                std::mem::swap(page, &mut others[*next]);
+                return Ok(Some(*page));
             }
         }
         Ok(None)
     }
 
-    /// Makes `page` the slab that blocks of `class` are taken from; gives the oldest away when there are too many.
-    fn make_current(&self, class: usize, page: u64, word: u32) {
+    /// Makes `page` the slab that blocks of `class` are taken from; gives another away when there are too many.
+    fn make_current(&self, class: usize, page: u64) {
         let surplus = {
             let entry = &mut self.cache().borrow_mut().classes[class];
-            entry.others.retain(|other| *other != page);
             let before = std::mem::replace(&mut entry.page, page);
-            entry.word = word;
-            if before != 0 && before != page {
+            if before != 0 {
                 entry.others.push(before);
             }
-            (entry.others.len() > MAX_OWNED).then(|| entry.others.remove(0))
+            (entry.others.len() > MAX_OWNED).then(|| entry.others.swap_remove(0))
         };
         if let Some(page) = surplus {
             let _ = self.disown(page, class);
@@ -95,17 +122,24 @@ impl Me<'_> {
         for step in 0..SCAN.min(pages) {
             let page = (start + step) % pages;
             let state = PageState::unpack(self.segment.page_word(page)?.load(Ordering::Relaxed));
-            if state != (PageState::Slab { class, owner: 0 }) || !self.adopt(page, class)? {
-                continue;
-            }
-            if self.segment.collect(page, g)? {
+            if state == (PageState::Slab { class, owner: 0 }) && self.adopt_if_worth_while(page, class, g)? {
                 self.cache().borrow_mut().cursor = page + 1;
                 return Ok(Some(page));
             }
-            self.disown(page, class)?;
         }
         self.cache().borrow_mut().cursor = (start + SCAN) % pages;
         Ok(None)
+    }
+
+    fn adopt_if_worth_while(&self, page: u64, class: usize, g: &Geometry) -> Result<bool> {
+        if !self.adopt(page, class)? {
+            return Ok(false);
+        }
+        let adopted = self.segment.collect(page, g)? >= worth_while(g);
+        if !adopted {
+            self.disown(page, class)?;
+        }
+        Ok(adopted)
     }
 
     /// Becomes the owner of an unowned slab.
@@ -179,26 +213,26 @@ impl Me<'_> {
 }
 
 impl Segment {
-    /// Takes the remotely freed blocks of a slab back that no intent names; whether it has a free block now.
+    /// Takes the remotely freed blocks of a slab back that no intent names; how many free blocks it has now.
     ///
     /// The caller owns the slab.
-    fn collect(&self, page: u64, g: &Geometry) -> Result<bool> {
+    fn collect(&self, page: u64, g: &Geometry) -> Result<u32> {
         let local = local_bits(self, page, g)?;
         let remote = remote_bits(self, page, g)?;
+        let free = |i: usize, used: u64| (!used & g.mask(i as u32)).count_ones();
+        if remote.iter().all(|word| word.load(Ordering::Relaxed) == 0) {
+            return Ok(local.iter().enumerate().map(|(i, word)| free(i, word.load(Ordering::Relaxed))).sum());
+        }
         let mut freed = [0u64; 64];
-        let mut any = 0;
         for (bits, word) in freed.iter_mut().zip(remote) {
             // Acquire: with the bit, the intent of the freer that still names the block is visible.
             *bits = word.load(Ordering::Acquire);
-            any |= *bits;
         }
-        if any != 0 {
-            self.unmark_named(page, g, &mut freed)?;
-        }
-        let mut room = false;
+        self.unmark_named(page, g, &mut freed)?;
+        let mut room = 0;
         for (i, ((bits, local), remote)) in freed.iter().zip(local).zip(remote).enumerate() {
             let used = local.load(Ordering::Relaxed) & !bits;
-            room |= !used & g.mask(i as u32) != 0;
+            room += free(i, used);
             if *bits != 0 {
                 // `local` first: a kill between the two leaves a bit in `remote` alone, which an adopter drops.
                 local.store(used, Ordering::Release);

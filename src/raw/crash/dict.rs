@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use super::harness::{Case, Suite};
+use super::harness::{Case, Suite, die_at};
 use super::{open_dict, open_table};
 use crate::codec::{Auto, Codec, Pod};
 use crate::raw::recovery;
@@ -317,11 +317,45 @@ fn splits<F: Flavour>(suite: &Suite) {
     }
 }
 
+/// Two threads of one process die: one in the middle of a clear, the other in a put into a bucket that the clear has
+/// still before it. Whoever goes on with the clear needs that bucket's latch.
+fn clear_and_put<F: Flavour>(suite: &Suite) {
+    for step in [6, 12, 18] {
+        Case {
+            name: &format!("dict {}: put, beside a clear that died at step {step}", F::NAME),
+            setup: &|manager| {
+                let state = state::<F>(manager, F::USABLE, HALVES, false);
+                let table = open_table(manager);
+                recovery::run(manager.session().segment(), |me| table.split_if_crowded(me)).unwrap();
+                state
+            },
+            open: &|victim, state| {
+                let dict: D<F> = open_dict(victim);
+                die_at(step, || (), |()| dict.clear().unwrap());
+                (dict, state.absent[1].clone()) // in the last bucket
+            },
+            act: &|_, (dict, key)| drop(dict.insert(key, &F::value(9)).unwrap()),
+            verify: &|survivor, state, _| {
+                let left = content::<F>(&state.dict);
+                assert!(left.len() <= 1 && left.keys().all(|key| *key == state.absent[1]), "{left:?}");
+                survivor.check().unwrap();
+            },
+            go_on: &|survivor, state| {
+                survivor.recover().unwrap();
+                go_on(state);
+            },
+        }
+        .run(suite);
+    }
+}
+
 /// Every dict case.
 pub fn cases(suite: &Suite) {
     of_every_flavour::<Inline>(suite);
     of_every_flavour::<Boxed>(suite);
     of_every_flavour::<Wide>(suite);
+    clear_and_put::<Inline>(suite);
+    clear_and_put::<Boxed>(suite);
     splits::<Inline>(suite);
     splits::<Boxed>(suite);
     for small in states::<Inline>() {

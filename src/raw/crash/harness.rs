@@ -218,7 +218,7 @@ impl<S: Sync, H> Case<'_, S, H> {
 
 /// Runs `open` and then `act` in a thread that dies at store `k` of `act`, or behind its last. Whether `act` ended, and
 /// the stores that it came to.
-fn die_at<H>(k: u64, open: impl FnOnce() -> H + Send, act: impl FnOnce(&mut H) + Send) -> (bool, Vec<Line>) {
+pub fn die_at<H>(k: u64, open: impl FnOnce() -> H + Send, act: impl FnOnce(&mut H) + Send) -> (bool, Vec<Line>) {
     std::thread::scope(|scope| {
         let thread = scope.spawn(move || {
             let mut hands = open();
