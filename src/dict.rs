@@ -3,7 +3,7 @@
 use std::borrow::Borrow;
 use std::marker::PhantomData;
 
-use crate::codec::{Auto, Codec, Decode, Encode, Encoded, fingerprint};
+use crate::codec::{Auto, Codec, Encode, Encoded, fingerprint};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::{Handle, handle_traits};
 use crate::mem::{Segment, Stop};
@@ -80,12 +80,13 @@ impl<K, V, KC: Codec<K>, VC: Codec<V>> Dict<K, V, KC, VC> {
         if table.shape() != Self::shape() {
             return Err(Error::new(ErrorKind::TypeMismatch, "a dict whose entries have another shape"));
         }
+        let table = table.expecting(KC::fixed_len().unwrap_or(0) + VC::fixed_len().unwrap_or(0));
         Ok(Dict { handle, table, types: PhantomData })
     }
 
     /// The same dict by another handle of it: nothing is read again.
     fn with_handle(&self, handle: Handle) -> Self {
-        Dict { handle, table: self.table.clone(), types: PhantomData }
+        Dict { handle, table: self.table, types: PhantomData }
     }
 
     #[inline(always)]
@@ -245,9 +246,8 @@ impl<K, V, KC: Codec<K>, VC: Codec<V>> Dict<K, V, KC, VC> {
             if let Some(present) = self.get(key)? {
                 return Ok(present);
             }
-            let put = self.with_key(key, |segment, hash, key| {
-                self.put(segment, hash, key, value, Expect::Absent, None)
-            })?;
+            let put =
+                self.with_key(key, |segment, hash, key| self.put(segment, hash, key, value, Expect::Absent, None))?;
             if put.done {
                 // What was stored, as anybody would read it.
                 return VC::with_encoded(value, |encoded| VC::decode(encoded.bytes()))?;
@@ -277,33 +277,30 @@ impl<K, V, KC: Codec<K>, VC: Codec<V>> Dict<K, V, KC, VC> {
         KC: Encode<Q>,
     {
         let mut tries = Tries::default();
-        self.with_key(key, |segment, hash, key| loop {
-            tries.another()?;
-            let old = self.value_bytes(segment, hash, key)?;
-            let present = match old.as_deref().map(Self::decode_value).transpose() {
-                Err(e) if e.kind() == ErrorKind::Stale => continue,
-                present => present?,
-            };
-            let expect = old.as_deref().map_or(Expect::Absent, Expect::Value);
-            let next = change(present);
-            let done = match &next {
-                Some(value) => self.put(segment, hash, key, value, expect, None)?.done,
-                None if old.is_none() => true,
-                None => self.take_out(segment, hash, key, expect)?.done,
-            };
-            if done {
-                return Ok(next);
+        self.with_key(key, |segment, hash, key| {
+            loop {
+                tries.another()?;
+                let old = self.value_bytes(segment, hash, key)?;
+                let present = match old.as_deref().map(Self::decode_value).transpose() {
+                    Err(e) if e.kind() == ErrorKind::Stale => continue,
+                    present => present?,
+                };
+                let expect = old.as_deref().map_or(Expect::Absent, Expect::Value);
+                let next = change(present);
+                let done = match &next {
+                    Some(value) => self.put(segment, hash, key, value, expect, None)?.done,
+                    None if old.is_none() => true,
+                    None => self.take_out(segment, hash, key, expect)?.done,
+                };
+                if done {
+                    return Ok(next);
+                }
             }
         })
     }
 
     /// Sets the value of `key` to `new` if it is `expected`; `None` stands for no entry, on both sides.
-    pub fn compare_exchange<Q: ?Sized>(
-        &self,
-        key: &Q,
-        expected: Option<&V>,
-        new: Option<&V>,
-    ) -> Result<Exchange<V>>
+    pub fn compare_exchange<Q: ?Sized>(&self, key: &Q, expected: Option<&V>, new: Option<&V>) -> Result<Exchange<V>>
     where
         K: Borrow<Q>,
         KC: Encode<Q>,
@@ -423,28 +420,30 @@ impl<K, V, KC: Codec<K>, VC: Codec<V>> Dict<K, V, KC, VC> {
         V: 'v,
     {
         let mut tries = Tries::default();
-        self.with_key(key, |segment, hash, key| loop {
-            tries.another()?;
-            let Some(old) = self.value_bytes(segment, hash, key)? else {
-                let done = match next(&[])? {
-                    Some(value) => self.put(segment, hash, key, value, Expect::Absent, None)?.done,
-                    None => true,
+        self.with_key(key, |segment, hash, key| {
+            loop {
+                tries.another()?;
+                let Some(old) = self.value_bytes(segment, hash, key)? else {
+                    let done = match next(&[])? {
+                        Some(value) => self.put(segment, hash, key, value, Expect::Absent, None)?.done,
+                        None => true,
+                    };
+                    if done {
+                        return Ok(None);
+                    }
+                    continue;
+                };
+                let present = match decode(&old) {
+                    Err(e) if e.kind() == ErrorKind::Stale => continue,
+                    present => present?,
+                };
+                let done = match next(&old)? {
+                    Some(value) => self.put(segment, hash, key, value, Expect::Value(&old), None)?.done,
+                    None => self.take_out(segment, hash, key, Expect::Value(&old))?.done,
                 };
                 if done {
-                    return Ok(None);
+                    return Ok(Some(present));
                 }
-                continue;
-            };
-            let present = match decode(&old) {
-                Err(e) if e.kind() == ErrorKind::Stale => continue,
-                present => present?,
-            };
-            let done = match next(&old)? {
-                Some(value) => self.put(segment, hash, key, value, Expect::Value(&old), None)?.done,
-                None => self.take_out(segment, hash, key, Expect::Value(&old))?.done,
-            };
-            if done {
-                return Ok(Some(present));
             }
         })
     }
@@ -465,9 +464,12 @@ impl<K, V, KC: Codec<K>, VC: Codec<V>> Dict<K, V, KC, VC> {
                 let put = recovery::run(segment, |me| {
                     self.table.put(me, hash, key, value, &handles, expect, old.as_deref_mut())
                 });
-                self.after(segment, self.with_room(segment, put, || {
-                    recovery::run(segment, |me| self.table.put(me, hash, key, value, &handles, expect, None))
-                })?)
+                self.after(
+                    segment,
+                    self.with_room(segment, put, || {
+                        recovery::run(segment, |me| self.table.put(me, hash, key, value, &handles, expect, None))
+                    })?,
+                )
             })
         })?
     }
@@ -493,8 +495,7 @@ impl<K, V, KC: Codec<K>, VC: Codec<V>> Dict<K, V, KC, VC> {
         expect: Expect<'_>,
         mut old: Option<&mut ValueCopy>,
     ) -> Result<Put> {
-        let put =
-            recovery::run(segment, |me| self.table.remove(me, hash, key, expect, old.as_deref_mut()))?;
+        let put = recovery::run(segment, |me| self.table.remove(me, hash, key, expect, old.as_deref_mut()))?;
         self.after(segment, put)
     }
 
@@ -601,9 +602,7 @@ where
         }
         self.with_key(key, |segment, hash, key| {
             let mut old = ValueCopy::default();
-            let put = recovery::run(segment, |me| {
-                self.table.add(me, hash, key, number.to_word(), V::MASK, &mut old)
-            })?;
+            let put = recovery::run(segment, |me| self.table.add(me, hash, key, number.to_word(), V::MASK, &mut old))?;
             let put = self.after(segment, put)?;
             let word = old.bytes().try_into().map(u64::from_le_bytes);
             Ok(V::from_word(if put.existed { word.map_err(|_| Error::corrupted("a counter"))? } else { 0 }))
@@ -679,7 +678,7 @@ fn fresh<R>(mut read: impl FnMut() -> Result<R, Stop>) -> Result<R> {
 /// `bytes`, padded with zeros to whole words if entries are stored in place.
 #[inline(always)]
 fn with_padded<R>(shape: Shape, bytes: &[u8], f: impl FnOnce(&[u8]) -> R) -> R {
-    if matches!(shape, Shape::Boxed) || bytes.len() % 8 == 0 {
+    if matches!(shape, Shape::Boxed) || bytes.len().is_multiple_of(8) {
         return f(bytes);
     }
     let mut padded = [0; 24];

@@ -77,8 +77,7 @@ fn open(address: &Address, kind: Kind, fingerprint: u64) -> Result<Handle> {
 /// Two handles are equal if they name the same object, not if the objects have equal contents.
 impl PartialEq for Handle {
     fn eq(&self, other: &Handle) -> bool {
-        self.hold.id() == other.hold.id()
-            && self.hold.session().segment().id() == other.hold.session().segment().id()
+        self.hold.id() == other.hold.id() && self.hold.session().segment().id() == other.hold.session().segment().id()
     }
 }
 

@@ -38,7 +38,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use lock::{Acquire, Held, Lock, LockGuard};
 pub use manager::{Builder, Manager, ObjectInfo, ObjectKind, Place, Report};
 pub use mem::HeapStats;
-pub use process::{Process, ProcessBuilder, init};
 #[doc(hidden)]
 pub use process::enter_test;
+pub use process::{Process, ProcessBuilder, init};
 pub use queue::{Put, Queue};

@@ -194,7 +194,8 @@ where
                 object::entry(session.segment(), id.index)?.mark(*id, NESTED)?;
             }
             let words: Vec<u64> = ids.iter().map(|id| id.pack()).collect();
-            let id = session.create(Kind::Lock, fingerprint, |me, root| cell::create(me, root, encoded.bytes(), &words))?;
+            let id =
+                session.create(Kind::Lock, fingerprint, |me, root| cell::create(me, root, encoded.bytes(), &words))?;
             if !words.is_empty() {
                 object::entry(session.segment(), id.index)?.mark(id, BEARS)?;
             }

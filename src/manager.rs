@@ -290,12 +290,12 @@ impl Manager {
         self.session.segment().capacity()
     }
 
-    #[cfg(debug_assertions)]
+    #[cfg(test)]
     pub(crate) fn from_session(session: Arc<Session>) -> Manager {
         Manager { session }
     }
 
-    #[cfg(debug_assertions)]
+    #[cfg(test)]
     pub(crate) fn session(&self) -> &Arc<Session> {
         &self.session
     }

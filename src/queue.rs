@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use crate::codec::{Auto, Codec, Encode, fingerprint};
+use crate::codec::{Auto, Codec, fingerprint};
 use crate::dict::prepare_handles;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::{Handle, handle_traits};

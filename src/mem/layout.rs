@@ -258,7 +258,7 @@ pub fn page_word(page: u64) -> u64 {
 /// Whether `page` holds fixed tables and never blocks.
 #[inline]
 pub fn is_meta_page(page: u64) -> bool {
-    page < FIRST_HEAP_PAGE || page % REGION_PAGES == 0
+    page < FIRST_HEAP_PAGE || page.is_multiple_of(REGION_PAGES)
 }
 
 #[cfg(test)]

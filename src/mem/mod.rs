@@ -14,13 +14,13 @@ mod slots;
 mod step;
 mod word;
 
-pub use heap::{BlockSet, HeapStats};
+pub use heap::HeapStats;
 pub use intent::{Field, Intent, Op, OpKind};
 pub use locator::{Locator, SegmentId};
-pub use members::{Liveness, ProcessId, RecoveryClaim};
+pub use members::Liveness;
 pub use open::{Mode, Options};
 pub use segment::Segment;
-pub use slots::{Me, SlotId, SlotState};
+pub use slots::Me;
 #[cfg(debug_assertions)]
 pub use step::armed;
 pub use word::{Space, WORD, Word, fence};

@@ -21,7 +21,9 @@ use std::time::Duration;
 
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
-use super::layout::{self, FINGERPRINT, Header, INITIAL_COMMIT, MAGIC, MAX_CAPACITY, MIN_CAPACITY, PAGE, READY, REMOVED, header};
+use super::layout::{
+    self, FINGERPRINT, Header, INITIAL_COMMIT, MAGIC, MAX_CAPACITY, MIN_CAPACITY, PAGE, READY, REMOVED, header,
+};
 use super::locator::{Locator, SegmentId};
 use super::members::{self, Membership};
 use super::segment::{Parts, Segment};
@@ -76,7 +78,10 @@ impl Options {
         if self.capacity > MAX_CAPACITY {
             return Err(Error::new(
                 ErrorKind::InvalidInput,
-                format!("a capacity of {} bytes is more than the {MAX_CAPACITY} that an offset can name", self.capacity),
+                format!(
+                    "a capacity of {} bytes is more than the {MAX_CAPACITY} that an offset can name",
+                    self.capacity
+                ),
             ));
         }
         Ok(self.capacity.max(MIN_CAPACITY).next_multiple_of(PAGE))
@@ -149,7 +154,9 @@ impl Segment {
                     None => {
                         let file = os::find_memfd(&label)
                             .map_err(|e| Error::from_io(e, "looking for an anonymous segment"))?
-                            .ok_or_else(|| Error::new(ErrorKind::NotFound, "an anonymous segment with no member left"))?;
+                            .ok_or_else(|| {
+                                Error::new(ErrorKind::NotFound, "an anonymous segment with no member left")
+                            })?;
                         attach(file, locator.clone())?
                     }
                 }
@@ -317,7 +324,7 @@ struct Opened {
 fn map(file: File) -> Result<Opened> {
     let foreign = |what: String| Error::new(ErrorKind::ForeignFormat, what);
     let size = os::file_size(&file).map_err(|e| Error::from_io(e, "size"))?;
-    if size < MIN_CAPACITY || size > MAX_CAPACITY || size % PAGE != 0 {
+    if !(MIN_CAPACITY..=MAX_CAPACITY).contains(&size) || size % PAGE != 0 {
         return Err(foreign(format!("a file of {size} bytes")));
     }
     let mapping = Mapping::new(&file, size as usize, true).map_err(|e| Error::from_io(e, "mapping"))?;
@@ -382,13 +389,7 @@ pub(super) fn attach(file: File, locator: Locator) -> Result<Arc<Segment>> {
 }
 
 /// Makes `file`, all zero and `capacity` long, a segment with this process as its first member.
-fn initialise(
-    file: File,
-    id: SegmentId,
-    locator: Locator,
-    capacity: u64,
-    persistent: bool,
-) -> Result<Arc<Segment>> {
+fn initialise(file: File, id: SegmentId, locator: Locator, capacity: u64, persistent: bool) -> Result<Arc<Segment>> {
     os::reserve(&file, 0, INITIAL_COMMIT).map_err(|e| Error::from_io(e, "reserving the first pages of a segment"))?;
     let mapping = Mapping::new(&file, capacity as usize, true).map_err(|e| Error::from_io(e, "mapping"))?;
     let space = Space::mapped(mapping, INITIAL_COMMIT).growing_by(header!(committed));
@@ -454,7 +455,8 @@ pub(super) fn remove_if_abandoned(segment: &Segment) {
 fn sweep_temporaries(dir: &Path) {
     let Ok(entries) = std::fs::read_dir(dir) else { return };
     for entry in entries.flatten() {
-        let old = entry.metadata().and_then(|m| m.modified()).is_ok_and(|t| t.elapsed().is_ok_and(|a| a > TEMPORARY_AGE));
+        let old =
+            entry.metadata().and_then(|m| m.modified()).is_ok_and(|t| t.elapsed().is_ok_and(|a| a > TEMPORARY_AGE));
         if !old || !entry.file_name().as_bytes().starts_with(TEMPORARY.as_bytes()) {
             continue;
         }

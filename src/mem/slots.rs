@@ -288,18 +288,6 @@ impl Segment {
             word.store(seen >> 32 << 32, Ordering::Release);
         }
     }
-
-    /// Whether the thread that `slot` names is gone, and if so, whose recovery would prove it.
-    ///
-    /// `Ok(None)`: it may be alive. `Ok(Some(None))`: the slot has been given back or taken again. `Ok(Some(p))`:
-    /// its process `p` is dead and waits for recovery.
-    pub fn slot_is_gone(&self, slot: SlotId) -> Result<Option<Option<u32>>> {
-        let state = self.slot_state(slot.index)?;
-        if !state.used || state.generation != slot.generation {
-            return Ok(Some(None));
-        }
-        Ok((self.liveness(state.process)? == Liveness::Dead).then_some(Some(state.process)))
-    }
 }
 
 #[cold]

@@ -17,6 +17,7 @@ pub use armed::step;
 
 /// Control over the crash points, for tests.
 #[cfg(debug_assertions)]
+#[cfg_attr(not(test), allow(dead_code, reason = "what only the unit tests need"))]
 pub mod armed {
     use std::cell::{Cell, RefCell};
     use std::collections::BTreeSet;

@@ -33,9 +33,9 @@ mod futex;
 mod identity;
 mod life;
 mod mapping;
+mod memory;
 mod shm;
 mod sigbus;
-mod memory;
 mod spin;
 
 #[cfg(debug_assertions)]
@@ -43,17 +43,17 @@ mod death;
 #[cfg(test)]
 mod testing;
 
-#[cfg(debug_assertions)]
-pub use death::kill_myself;
 pub use channel::{Channel, Patience, Transfer};
 pub use child::{Child, Interest, die_with_parent, set_thread_name, wait_for_parent};
 pub use code::{FunctionRef, is_privileged};
+#[cfg(debug_assertions)]
+pub use death::kill_myself;
 pub use file::{
-    FileId, file_id, file_size, find_memfd, memfd, mode_owner, open_peer, open_segment, path_id, publish, reopen,
-    reserve, set_len, set_mode, sync,
+    FileId, file_id, file_size, find_memfd, memfd, mode_owner, open_peer, open_segment, path_id, publish, reserve,
+    set_len, set_mode, sync,
 };
-pub use fork::{generation, on_fork_child};
-pub use futex::{Wait, futex_wait, futex_wake};
+pub use fork::generation;
+pub use futex::{futex_wait, futex_wake};
 pub use identity::{
     Evidence, Identity, effective_user, maps_file, me, process_evidence, random_u64, thread_exists, tid,
 };

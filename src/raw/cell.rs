@@ -108,13 +108,16 @@ pub fn read(segment: &Segment, root: u64) -> Result<Vec<u8>> {
 }
 
 /// What becomes of a replacing that did not end.
+///
+/// While the new block is named and is not the value, the old one is not known to be ours to free: somebody without the
+/// lock may have replaced it first, and freed it. (If they replaced ours instead, right behind our CAS, the old one is
+/// lost; that takes a lock released under its holder's hands and a kill between two instructions.)
 pub fn resolve(segment: &Segment, intent: &Intent<'_>) -> Result<()> {
     let now = segment.words(intent.get(Field::Object), WORDS)?[VALUE].load(Ordering::Acquire);
-    if now != 0 && intent.get(Field::Alloc) == now {
-        intent.set(Field::Alloc, 0);
-    }
-    if now != 0 && intent.get(Field::Free) == now {
-        intent.set(Field::Free, 0);
+    match intent.get(Field::Alloc) {
+        0 => {} // published, and this may be the second time that we come here
+        block if block == now => intent.set(Field::Alloc, 0),
+        _ => intent.set(Field::Free, 0),
     }
     Ok(())
 }

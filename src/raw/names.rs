@@ -88,9 +88,7 @@ pub fn insert(segment: &Segment, name: &str, id: ObjectId) -> Result<bool> {
 fn put(segment: &Segment, table: &Table, name: &str, id: ObjectId) -> Result<bool> {
     let hash = segment.hash(name.as_bytes());
     let value = id.pack().to_le_bytes();
-    let put = recovery::run(segment, |me| {
-        table.put(me, hash, name.as_bytes(), &value, &[], Expect::Absent, None)
-    })?;
+    let put = recovery::run(segment, |me| table.put(me, hash, name.as_bytes(), &value, &[], Expect::Absent, None))?;
     if put.crowded {
         let _ = recovery::run(segment, |me: &Me<'_>| table.split_if_crowded(me));
     }

@@ -95,8 +95,7 @@ pub enum State {
     Dying = 5,
 }
 
-const STATES: [State; 6] =
-    [State::Free, State::Building, State::Live, State::Condemned, State::Doomed, State::Dying];
+const STATES: [State; 6] = [State::Free, State::Building, State::Live, State::Condemned, State::Doomed, State::Dying];
 
 /// It was given a name.
 pub const NAMED: u64 = 1 << 4;
@@ -126,12 +125,7 @@ impl Status {
 
     fn unpack(word: u64) -> Result<Status> {
         let state = STATES.get((word & 0xf) as usize).ok_or_else(|| Error::corrupted("the state of an object"))?;
-        Ok(Status {
-            state: *state,
-            flags: word & FLAGS,
-            owner: word >> 8 & 0xffff,
-            generation: (word >> 32) as u32,
-        })
+        Ok(Status { state: *state, flags: word & FLAGS, owner: word >> 8 & 0xffff, generation: (word >> 32) as u32 })
     }
 }
 
@@ -197,7 +191,8 @@ impl<'a> Entry<'a> {
 
     /// The kind of object.
     pub fn kind(&self) -> Result<Kind> {
-        Kind::from_word(field!(self, kind).load(Ordering::Acquire)).ok_or_else(|| Error::corrupted("the kind of an object"))
+        Kind::from_word(field!(self, kind).load(Ordering::Acquire))
+            .ok_or_else(|| Error::corrupted("the kind of an object"))
     }
 
     /// Fingerprint of type and codec.
@@ -239,7 +234,9 @@ impl<'a> Entry<'a> {
     /// The processes that hold it.
     pub fn holder_list(&self) -> Vec<u32> {
         let words = self.holders().iter().map(|word| word.load(Ordering::SeqCst)).enumerate();
-        words.flat_map(|(i, bits)| (0..64).filter(move |b| bits >> b & 1 == 1).map(move |b| i as u32 * 64 + b)).collect()
+        words
+            .flat_map(|(i, bits)| (0..64).filter(move |b| bits >> b & 1 == 1).map(move |b| i as u32 * 64 + b))
+            .collect()
     }
 
     /// Sets flags of the object `id`; false if it is gone.

@@ -35,11 +35,7 @@ pub fn run<'a, R>(segment: &'a Segment, mut operation: impl FnMut(&Me<'a>) -> St
 
 #[cold]
 #[inline(never)]
-fn run_again<'a, R>(
-    segment: &'a Segment,
-    mut stop: Stop,
-    operation: &mut impl FnMut(&Me<'a>) -> Step<R>,
-) -> Result<R> {
+fn run_again<'a, R>(segment: &'a Segment, mut stop: Stop, operation: &mut impl FnMut(&Me<'a>) -> Step<R>) -> Result<R> {
     for _ in 0..MAX_RECOVERIES {
         match stop {
             Stop::Error(error) => return Err(error),
@@ -99,11 +95,9 @@ fn resolve_structures(segment: &Segment, slot: u16, intent: &Intent<'_>) -> Resu
     let Some(op) = Op::unpack(intent.get(Field::Op)) else { return Ok(()) };
     let op = op.ok_or_else(|| Error::corrupted("the operation of an intent"))?;
     match op.kind {
-        OpKind::TablePut
-        | OpKind::TableRemove
-        | OpKind::TableSplit
-        | OpKind::TableClear
-        | OpKind::TableSnapshot => table::resolve(segment, slot, intent, op),
+        OpKind::TablePut | OpKind::TableRemove | OpKind::TableSplit | OpKind::TableClear | OpKind::TableSnapshot => {
+            table::resolve(segment, slot, intent, op)
+        }
         OpKind::RingPush | OpKind::RingPop | OpKind::RingSeal => ring::resolve(segment, slot, intent, op),
         OpKind::ObjectBuild | OpKind::ObjectDestroy => object::resolve(segment, slot, intent, op),
         OpKind::Collect => collect::resolve(segment, slot, intent),
@@ -146,11 +140,13 @@ pub fn recover(segment: &Segment, index: u32) -> Result<()> {
         std::thread::sleep(COURTESY);
         return Ok(());
     };
-    for slot in 0..segment.slots_used() {
-        let state = segment.slot_state(slot)?;
-        if state.used && state.process == index {
-            recover_slot(segment, slot)?;
-        }
+    let slots = || slots_of(segment, index);
+    for slot in slots() {
+        resolve_slot(segment, slot?)?;
+    }
+    // Now that the dead process holds no latch any more, what needs latches can be done.
+    for slot in slots() {
+        release_slot(segment, slot?)?;
     }
     for entry in object::entries(segment) {
         entry?.let_go(index);
@@ -161,19 +157,37 @@ pub fn recover(segment: &Segment, index: u32) -> Result<()> {
     Ok(())
 }
 
-fn recover_slot(segment: &Segment, slot: u16) -> Result<()> {
+/// The slots of process `index`.
+fn slots_of(segment: &Segment, index: u32) -> impl Iterator<Item = Result<u16>> {
+    (0..segment.slots_used()).filter_map(move |slot| match segment.slot_state(slot) {
+        Ok(state) => (state.used && state.process == index).then_some(Ok(slot)),
+        Err(error) => Some(Err(error)),
+    })
+}
+
+fn resolve_slot(segment: &Segment, slot: u16) -> Result<()> {
     let intent = segment.intent_of(slot)?;
     resolve_structures(segment, slot, &intent)?;
     resolve_blocks(segment, slot, &intent)?;
-    if let Some(Some(op)) = Op::unpack(intent.get(Field::Op))
-        && op.kind == OpKind::TableClear
-    {
-        // The rest of a clear takes latches, so it is done as an operation of this thread. A kill here leaves both
-        // intents, and either is enough.
+    // The rest of a clear takes latches, which another thread of the same process may have died holding.
+    if clear_under_way(&intent).is_none() {
+        intent.set(Field::Op, 0);
+    }
+    Ok(())
+}
+
+fn clear_under_way(intent: &Intent<'_>) -> Option<Op> {
+    Op::unpack(intent.get(Field::Op)).flatten().filter(|op| op.kind == OpKind::TableClear)
+}
+
+fn release_slot(segment: &Segment, slot: u16) -> Result<()> {
+    let intent = segment.intent_of(slot)?;
+    if let Some(op) = clear_under_way(&intent) {
+        // An operation of this thread. A kill here leaves both intents, and either is enough.
         let root = intent.get(Field::Object);
         run(segment, |me| table::resume_clear(me, root, op))?;
+        intent.set(Field::Op, 0);
     }
-    intent.set(Field::Op, 0);
     segment.free_slot(slot);
     Ok(())
 }

@@ -88,7 +88,7 @@ impl Session {
     }
 
     /// A second membership of this process in the same segment, as another process would have it. For tests.
-    #[cfg(debug_assertions)]
+    #[cfg(test)]
     pub fn twin(&self) -> Result<Arc<Session>> {
         let segment = Segment::locate(self.segment.id(), self.segment.locator())?;
         Ok(Arc::new(Session::over(segment)))

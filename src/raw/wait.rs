@@ -30,11 +30,6 @@ impl Deadline {
         Deadline(nanos.and_then(|nanos| os::now_nanos().checked_add(nanos)))
     }
 
-    /// `timeout` from now, or never for `None`.
-    pub fn from_option(timeout: Option<Duration>) -> Deadline {
-        timeout.map_or(Deadline::NEVER, Deadline::after)
-    }
-
     /// What is left of it; `None` when it has passed.
     pub fn left(self) -> Option<Duration> {
         match self.0 {
@@ -71,11 +66,6 @@ impl Waiter {
     /// A wait that spins `spins` rounds before its first sleep.
     pub fn spinning(deadline: Deadline, spins: u32) -> Waiter {
         Waiter { deadline, spins: SPINS.saturating_sub(spins), slice: FIRST_SLICE }
-    }
-
-    /// Whether the waiter still spins.
-    pub fn is_spinning(&self) -> bool {
-        self.spins < SPINS
     }
 
     /// Decides the next step.

@@ -84,7 +84,7 @@ const _: () = {
     assert!(CLASSES <= CLASS_HINTS);
     let mut i = 1;
     while i < CLASSES {
-        assert!(SIZES[i] > SIZES[i - 1] && SIZES[i] % 16 == 0);
+        assert!(SIZES[i] > SIZES[i - 1] && SIZES[i].is_multiple_of(16));
         i += 1;
     }
 };
@@ -103,7 +103,7 @@ impl Geometry {
     #[inline]
     pub fn index_of(&self, at: u32) -> Option<u32> {
         let inside = at.checked_sub(self.start)?;
-        let index = (u64::from(inside) * u64::from(self.reciprocal) >> 32) as u32;
+        let index = ((u64::from(inside) * u64::from(self.reciprocal)) >> 32) as u32;
         (index < self.blocks && index * self.size == inside).then_some(index)
     }
 

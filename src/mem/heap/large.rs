@@ -127,7 +127,7 @@ impl Segment {
         let word = self.page_word(head)?;
         let seen = word.load(Ordering::Acquire);
         let PageState::Large { pages } = PageState::unpack(seen) else { return Ok(()) };
-        if pages == 0 || head % REGION_PAGES + pages > REGION_PAGES || off % PAGE != 0 {
+        if pages == 0 || head % REGION_PAGES + pages > REGION_PAGES || !off.is_multiple_of(PAGE) {
             return Err(Error::corrupted("the length of a run of pages"));
         }
         let tail = PageState::Tail { head }.pack();

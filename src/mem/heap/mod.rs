@@ -31,8 +31,7 @@ mod slow;
 
 use std::sync::atomic::Ordering;
 
-pub use check::{BlockSet, HeapStats};
-pub use class::CLASSES;
+pub use check::HeapStats;
 use class::{GEOMETRY, MAX_SMALL};
 use page::PageState;
 pub use slab::ThreadCache;
@@ -59,11 +58,7 @@ impl Me<'_> {
     /// `TooLarge` beyond [`MAX_BLOCK`]; `OutOfMemory` when the segment cannot grow. Nothing is allocated then.
     #[inline]
     pub fn alloc(&self, size: u64, field: Field) -> Result<u64> {
-        if size <= MAX_SMALL {
-            self.alloc_small(size, field)
-        } else {
-            self.alloc_large(size, field)
-        }
+        if size <= MAX_SMALL { self.alloc_small(size, field) } else { self.alloc_large(size, field) }
     }
 
     /// Frees a block that is reachable no more.
@@ -102,7 +97,7 @@ impl Segment {
                     None => Err(no_block()),
                 }
             }
-            PageState::Large { pages } if off % PAGE == 0 => Ok(pages * PAGE),
+            PageState::Large { pages } if off.is_multiple_of(PAGE) => Ok(pages * PAGE),
             _ => Err(no_block()),
         }
     }
@@ -112,8 +107,9 @@ impl Segment {
         match self.page_state(off / PAGE)? {
             PageState::Slab { class, .. } => self.set_remote(class, off),
             PageState::Large { .. } => self.free_large(off),
-            // The first half of freeing it again: the head went last.
-            PageState::Free => Ok(()),
+            // The first half of freeing it again: the head went last. Whoever is reserving the page meanwhile finds it
+            // named and gives it back.
+            PageState::Free | PageState::Reserved { .. } => Ok(()),
             _ => Err(no_block()),
         }
     }

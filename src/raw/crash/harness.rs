@@ -17,8 +17,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::Mutex;
 
 use crate::Manager;
-use crate::mem::armed::{self, Death, Died};
 use crate::mem::Options;
+use crate::mem::armed::{self, Death, Died};
 use crate::raw::recovery;
 use crate::raw::session::Session;
 
@@ -81,7 +81,8 @@ const UNIFORM: usize = 24;
 impl Suite {
     /// A suite after the environment: COMMONS_SEED, COMMONS_CRASH_FULL, COMMONS_CRASH_ONLY (part of a name).
     pub fn from_environment() -> Suite {
-        let seed = std::env::var("COMMONS_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(crate::os::random_u64);
+        let seed =
+            std::env::var("COMMONS_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(crate::os::random_u64);
         println!("seed {seed} (COMMONS_SEED replays the sample)");
         Suite {
             seed,

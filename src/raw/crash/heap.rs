@@ -132,25 +132,43 @@ pub fn cases(suite: &Suite) {
     });
     case(suite, "a new slab", SMALL, nothing, none);
     case(suite, "adopting by scan", HALF, |m| elsewhere(|| drop(alloc(m, HALF))).into_none(), none);
-    case(suite, "adopting with a stray bit", HALF, |m| {
-        let block = elsewhere(|| {
-            let blocks = [alloc(m, HALF), alloc(m, HALF)];
-            free(m, blocks[0]);
-            blocks[0]
-        });
-        release_for(m, block); // what a kill in the middle of collecting leaves
-        None
-    }, none);
-    case(suite, "adopting by hint, collecting", HALF, |m| {
-        let block = elsewhere(|| [alloc(m, HALF), alloc(m, HALF)][0]);
-        free(m, block);
-        None
-    }, none);
-    case(suite, "a hint to a slab without room", HALF, |m| {
-        let block = elsewhere(|| [alloc(m, HALF), alloc(m, HALF)][0]);
-        release_for(m, block);
-        name(m, block)
-    }, none);
+    case(
+        suite,
+        "adopting with a stray bit",
+        HALF,
+        |m| {
+            let block = elsewhere(|| {
+                let blocks = [alloc(m, HALF), alloc(m, HALF)];
+                free(m, blocks[0]);
+                blocks[0]
+            });
+            release_for(m, block); // what a kill in the middle of collecting leaves
+            None
+        },
+        none,
+    );
+    case(
+        suite,
+        "adopting by hint, collecting",
+        HALF,
+        |m| {
+            let block = elsewhere(|| [alloc(m, HALF), alloc(m, HALF)][0]);
+            free(m, block);
+            None
+        },
+        none,
+    );
+    case(
+        suite,
+        "a hint to a slab without room",
+        HALF,
+        |m| {
+            let block = elsewhere(|| [alloc(m, HALF), alloc(m, HALF)][0]);
+            release_for(m, block);
+            name(m, block)
+        },
+        none,
+    );
     case(suite, "collecting the current slab", HALF, nothing, |victim, _| {
         let block = [alloc(victim, HALF), alloc(victim, HALF)][1];
         victim.session().segment().release_for(block).unwrap();
@@ -170,14 +188,20 @@ pub fn cases(suite: &Suite) {
     case(suite, "a run of pages", LARGE, nothing, none);
     case(suite, "a run with a named page", LARGE, |m| name(m, 8 * PAGE), none);
     case(suite, "growing", HUGE, nothing, none);
-    case(suite, "retiring empty slabs", HUGE, |m| {
-        elsewhere(|| [0; 4].map(|_| alloc(m, HALF)).map(|block| free(m, block)));
-        elsewhere(|| drop(alloc(m, SMALL)));
-        None
-    }, |victim, _| {
-        [0; 6].map(|_| alloc(victim, HALF)).map(|block| free(victim, block));
-        None
-    });
+    case(
+        suite,
+        "retiring empty slabs",
+        HUGE,
+        |m| {
+            elsewhere(|| [0; 4].map(|_| alloc(m, HALF)).map(|block| free(m, block)));
+            elsewhere(|| drop(alloc(m, SMALL)));
+            None
+        },
+        |victim, _| {
+            [0; 6].map(|_| alloc(victim, HALF)).map(|block| free(victim, block));
+            None
+        },
+    );
     case(suite, "freeing a small block of its own", 0, nothing, |victim, _| {
         Some([alloc(victim, SMALL), alloc(victim, SMALL)][0])
     });

@@ -75,13 +75,25 @@ pub fn cases(suite: &Suite) {
     case(suite, "set to nothing", (9, 0), nothing, |lock| {
         lock.lock().unwrap().into_guard().set(&value(0)).unwrap();
     });
-    case(suite, "release with a waiter", (3, 3), |victim, lock| {
-        assert!(!lock.acquire().unwrap());
-        mark_waiting(victim);
-    }, |lock| lock.release().unwrap());
-    case(suite, "acquire with a waiter, release", (3, 3), |victim, _| mark_waiting(victim), |lock| {
-        drop(lock.lock().unwrap());
-    });
+    case(
+        suite,
+        "release with a waiter",
+        (3, 3),
+        |victim, lock| {
+            assert!(!lock.acquire().unwrap());
+            mark_waiting(victim);
+        },
+        |lock| lock.release().unwrap(),
+    );
+    case(
+        suite,
+        "acquire with a waiter, release",
+        (3, 3),
+        |victim, _| mark_waiting(victim),
+        |lock| {
+            drop(lock.lock().unwrap());
+        },
+    );
     // The last holder died holding it: the victim takes it over, recovering that one on the way.
     Case {
         name: "lock: taking over from the dead",

@@ -239,9 +239,13 @@ fn nesting(suite: &Suite) {
             setup: &|manager| setup(manager),
             open: &|victim, outer| {
                 // Found by its place: there are two dicts.
-                let id = victim.session().objects().unwrap().iter().map(|o| o.id).find(|id| {
-                    victim.session().describe(*id).unwrap().1 == Outer::fingerprint()
-                });
+                let id = victim
+                    .session()
+                    .objects()
+                    .unwrap()
+                    .iter()
+                    .map(|o| o.id)
+                    .find(|id| victim.session().describe(*id).unwrap().1 == Outer::fingerprint());
                 let _ = outer;
                 let handle = super::handle(victim, id.unwrap(), Kind::Dict, Outer::fingerprint());
                 (Outer::over(handle).unwrap(), (by == 1).then(|| make(victim)))
@@ -285,7 +289,8 @@ fn collecting(suite: &Suite) {
         name: "collect: a cycle, and what is rescued",
         setup: &|manager| {
             let named = manager.named("root").dict::<u64, Node>().unwrap();
-            let (child, grandchild): (Dict<u64, Node>, Dict<u64, Node>) = (manager.dict().unwrap(), manager.dict().unwrap());
+            let (child, grandchild): (Dict<u64, Node>, Dict<u64, Node>) =
+                (manager.dict().unwrap(), manager.dict().unwrap());
             child.insert(&7, &Node(grandchild)).unwrap();
             named.insert(&1, &Node(child)).unwrap();
             let held: Lock<Node> = manager.lock(Node(manager.dict().unwrap())).unwrap();

@@ -67,7 +67,15 @@ fn go_on(state: &State, closed_maybe: bool) {
     assert_eq!(state.queue.len().unwrap(), 0);
 }
 
-fn case(suite: &Suite, name: &str, capacity: Option<usize>, items: &[usize], taken: usize, closed: bool, action: Action) {
+fn case(
+    suite: &Suite,
+    name: &str,
+    capacity: Option<usize>,
+    items: &[usize],
+    taken: usize,
+    closed: bool,
+    action: Action,
+) {
     let timeout = Duration::from_millis(2);
     Case {
         name: &format!("queue: {name}"),

@@ -32,13 +32,15 @@ pub(super) fn store(words: &[Word], bytes: &[u8]) {
 /// Appends the first `length` bytes in `words` to `out`.
 pub(super) fn load(words: &[Word], length: usize, out: &mut Vec<u8>) {
     let length = length.min(words.len() * 8);
-    out.reserve(length);
-    for word in &words[..length / 8] {
-        out.extend_from_slice(&word.load(Ordering::Relaxed).to_le_bytes());
+    let start = out.len();
+    out.resize(start + length, 0);
+    let (whole, rest) = out[start..].as_chunks_mut::<8>();
+    for (chunk, word) in whole.iter_mut().zip(words) {
+        *chunk = word.load(Ordering::Relaxed).to_le_bytes();
     }
-    if !length.is_multiple_of(8) {
+    if !rest.is_empty() {
         let last = words[length / 8].load(Ordering::Relaxed).to_le_bytes();
-        out.extend_from_slice(&last[..length % 8]);
+        rest.copy_from_slice(&last[..rest.len()]);
     }
 }
 

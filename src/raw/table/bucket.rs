@@ -315,7 +315,9 @@ mod tests {
 
     #[test]
     fn geometries_fit() {
-        for shape in (1..=3).flat_map(|key| (1..=3).map(move |value| Shape::Inline { key, value })).chain([Shape::Boxed]) {
+        for shape in
+            (1..=3).flat_map(|key| (1..=3).map(move |value| Shape::Inline { key, value })).chain([Shape::Boxed])
+        {
             if let Shape::Inline { key, value } = shape
                 && key + value > 4
             {

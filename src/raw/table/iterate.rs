@@ -74,16 +74,22 @@ impl Table {
     /// One bucket's chain, in time and in memory.
     pub fn next_pairs(&self, segment: &Segment, cursor: &mut Cursor, out: &mut Vec<Pair>) -> Step<()> {
         let kept = out.len();
-        self.next_cells(segment, cursor, out, |out| out.truncate(kept), |out, now| {
-            let mut words = Vec::with_capacity(now.key.len() + now.value.len());
-            load_words(now.key, &mut words);
-            load_words(now.value, &mut words);
-            let pair = Pair { words, key_len: now.key_len, value_at: now.key.len(), value_len: now.value_len };
-            // A writer in the middle of tidying shows an entry twice.
-            if !out[kept..].iter().any(|other| other.key() == pair.key()) {
-                out.push(pair);
-            }
-        })
+        self.next_cells(
+            segment,
+            cursor,
+            out,
+            |out| out.truncate(kept),
+            |out, now| {
+                let mut words = Vec::with_capacity(now.key.len() + now.value.len());
+                load_words(now.key, &mut words);
+                load_words(now.value, &mut words);
+                let pair = Pair { words, key_len: now.key_len, value_at: now.key.len(), value_len: now.value_len };
+                // A writer in the middle of tidying shows an entry twice.
+                if !out[kept..].iter().any(|other| other.key() == pair.key()) {
+                    out.push(pair);
+                }
+            },
+        )
     }
 
     /// Appends the handles in the values of the next bucket to `out`; otherwise as [`next_pairs`](Table::next_pairs).

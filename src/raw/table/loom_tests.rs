@@ -94,10 +94,11 @@ impl Model {
     fn read(&self) -> Option<Option<u64>> {
         let (bucket, key) = (self.bucket(), KEY.to_le_bytes());
         let mut out = [0; 3];
-        let copy = |bucket: Bucket<'_>, cell: usize, out: &mut [u64; 3]| {
-            Ok(copy_inline::<1, 2>(bucket.cell(cell), &key, out))
-        };
-        let found = while_still(bucket.latch(), || Table::search_chain(&self.table.geometry, &self.space, HASH, bucket, &mut out, &copy));
+        let copy =
+            |bucket: Bucket<'_>, cell: usize, out: &mut [u64; 3]| Ok(copy_inline::<1, 2>(bucket.cell(cell), &key, out));
+        let found = while_still(bucket.latch(), || {
+            Table::search_chain(&self.table.geometry, &self.space, HASH, bucket, &mut out, &copy)
+        });
         let found = found?.expect("no bucket is corrupted here");
         Some(found.map(|len| {
             assert_eq!(len, 16);

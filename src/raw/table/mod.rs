@@ -52,14 +52,13 @@ mod visit;
 pub use entry::{ValueCopy, load_words, store_bytes, words_for};
 pub use iterate::{Cursor, Pair};
 pub use put::{Expect, Put};
-pub use read::Found;
 pub use recover::{resolve, resume_clear};
 pub use visit::{check, visit, visit_handles};
 
 use std::sync::atomic::Ordering;
 
 use self::bucket::Geometry;
-use self::directory::DIRECTORY_WORDS;
+use self::entry::Entry;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mem::{Field, Me, Segment, Word};
 
@@ -117,7 +116,12 @@ impl Shape {
 pub struct Table {
     root: u64,
     geometry: Geometry,
+    /// Cache lines of an entry block that a reader fetches at once, as soon as it knows where the block is.
+    lines: u64,
 }
+
+/// The most of them.
+const MAX_LINES: u64 = 8;
 
 /// Builds an empty table and stores its root in `root_ref`.
 ///
@@ -135,7 +139,7 @@ pub fn create(me: &Me<'_>, root_ref: &Word, shape: Shape) -> Result<()> {
     words[root::GEOMETRY].store(geometry.pack(), Ordering::Relaxed);
     root_ref.store(block, Ordering::Release);
     me.intent.set(Field::Alloc, 0);
-    let table = Table { root: block, geometry };
+    let table = Table { root: block, geometry, lines: 1 };
     table.ensure_chunk(me, words, 0)?;
     let first = directory::bucket_offset(words, &geometry, 0)?;
     for word in me.segment.words(first, geometry.bucket_words as usize)? {
@@ -153,7 +157,14 @@ impl Table {
     pub fn open(segment: &Segment, root: u64) -> Result<Table> {
         let words = segment.words(root, root::WORDS)?;
         let geometry = Geometry::unpack(words[root::GEOMETRY].load(Ordering::Acquire))?;
-        Ok(Table { root, geometry })
+        Ok(Table { root, geometry, lines: 1 })
+    }
+
+    /// The same table, whose keys and values have together `bytes` bytes.
+    #[must_use]
+    pub fn expecting(mut self, bytes: usize) -> Table {
+        self.lines = (Entry::HEADER_BYTES + bytes as u64).div_ceil(64).clamp(1, MAX_LINES);
+        self
     }
 
     /// What its entries look like.

@@ -56,7 +56,11 @@ impl Table {
             for twin in other.live_cells() {
                 let that = content(segment, &self.geometry, other.cell(twin))?;
                 let equal = this.key_len == that.key_len
-                    && this.key.iter().zip(that.key).all(|(a, b)| a.load(Ordering::Relaxed) == b.load(Ordering::Relaxed));
+                    && this
+                        .key
+                        .iter()
+                        .zip(that.key)
+                        .all(|(a, b)| a.load(Ordering::Relaxed) == b.load(Ordering::Relaxed));
                 if equal {
                     return Ok(true);
                 }

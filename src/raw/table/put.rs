@@ -33,8 +33,6 @@ pub enum Expect<'a> {
     Any,
     /// There is none.
     Absent,
-    /// There is one.
-    Present,
     /// There is one, with exactly these value bytes.
     Value(&'a [u8]),
 }
@@ -55,10 +53,16 @@ pub struct Put {
 /// A change to make.
 #[derive(Clone, Copy)]
 enum Change<'a> {
-    Put { value: &'a [u8], block: u64 },
+    Put {
+        value: &'a [u8],
+        block: u64,
+    },
     Remove,
     /// Adds to a single-word value; inserts the number if there is none.
-    Add { number: u64, mask: u64 },
+    Add {
+        number: u64,
+        mask: u64,
+    },
 }
 
 /// Where a key is in its latched chain, or where it could go.
@@ -158,7 +162,7 @@ impl Table {
             if let Some((bucket, cell)) = place.found {
                 // The present value matters only if somebody asks; of an inline one there is nothing else to know.
                 let asked = old.is_some() || matches!(expect, Expect::Value(_));
-                let mut fits = matches!(expect, Expect::Any | Expect::Present);
+                let mut fits = expect == Expect::Any;
                 if asked || g.boxed {
                     let now = content(me.segment, g, bucket.cell(cell))?;
                     if let Some(old) = old.as_deref_mut() {

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::sync::atomic::Ordering;
 
-use super::bucket::{Bucket, Geometry, index, tag_matches};
+use super::bucket::{Bucket, Geometry, block_of, index, tag_matches};
 use super::directory::bucket_offset;
 use super::entry::{Entry, equal_bytes, load_words};
 use super::{MAX_CHAIN, MAX_TRIES, OPTIMISTIC_TRIES, Shape, Table, contended, root};
@@ -84,6 +84,7 @@ impl Table {
             if !tag_matches(word, hash) {
                 return Ok(None);
             }
+            segment.space().prefetch(block_of(word), self.lines);
             let entry = Entry::of_cell(segment, word)?;
             if !entry.has_key(key) {
                 return Ok(None);

@@ -202,7 +202,6 @@ pub fn resume_clear(me: &Me<'_>, root: u64, op: Op) -> Step<bool> {
 }
 
 fn refers_to(all: &[Bucket<'_>], block: u64) -> bool {
-    all.iter().any(|bucket| {
-        bucket.live_cells().any(|cell| block_of(bucket.cell(cell)[0].load(Ordering::Acquire)) == block)
-    })
+    all.iter()
+        .any(|bucket| bucket.live_cells().any(|cell| block_of(bucket.cell(cell)[0].load(Ordering::Acquire)) == block))
 }

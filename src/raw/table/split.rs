@@ -157,7 +157,7 @@ impl Table {
 
     /// Now and then somebody looks whether the one who is splitting still lives: nobody waits for that latch.
     fn look_after_splitter(&self, me: &Me<'_>, root: &[Word]) -> Step<()> {
-        if total(root) % 64 == 0 {
+        if total(root).is_multiple_of(64) {
             check_owner(me.segment, latch::owner_of(root[root::SPLIT].load(Ordering::Acquire)))?;
         }
         Ok(())
