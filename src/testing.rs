@@ -98,3 +98,16 @@ impl BenchHeap {
         Ok(self.session.segment().allocated_blocks()?.0.into_iter().collect())
     }
 }
+
+/// Arms the calling thread: at its `at`-th shared store from now (counted from 1) the process kills itself with SIGKILL
+/// instead of making it. In debug builds only.
+#[cfg(debug_assertions)]
+pub fn arm_kill(at: u64) {
+    crate::mem::armed::arm(crate::mem::armed::Death::Kill, at);
+}
+
+/// Disarms the calling thread and returns how many shared stores it made.
+#[cfg(debug_assertions)]
+pub fn disarm() -> u64 {
+    crate::mem::armed::disarm()
+}

@@ -89,10 +89,14 @@ fn fields(source: &str, name: &str) -> Vec<(u64, String, u64)> {
     let mut at = 0;
     let mut fields = Vec::new();
     for line in body(source, &format!("pub struct {name}")).lines() {
-        let Some((field, kind)) = line.trim().strip_prefix("pub ").and_then(|line| line.split_once(": ")) else { continue };
+        let Some((field, kind)) = line.trim().strip_prefix("pub ").and_then(|line| line.split_once(": ")) else {
+            continue;
+        };
         let kind = kind.trim_end_matches(',');
         let words = match kind.strip_prefix("[u64; ").and_then(|rest| rest.strip_suffix(']')) {
-            Some(length) => evaluate(length, &constants).unwrap_or_else(|| panic!("the length `{length}` of `{field}`")),
+            Some(length) => {
+                evaluate(length, &constants).unwrap_or_else(|| panic!("the length `{length}` of `{field}`"))
+            }
             None => {
                 assert_eq!(kind, "u64", "the type of `{name}::{field}`");
                 1
