@@ -46,7 +46,7 @@ impl Rival for CommonsHeap {
     }
 
     fn allocate(&mut self, size: usize, word: u64) -> u64 {
-        let block = self.alloc(size).expect("alloc");
+        let block = self.alloc(size as u64).expect("alloc");
         self.write_word(block, word).expect("write");
         block
     }

@@ -25,8 +25,8 @@ const MAX_CAPACITY: usize = 1 << 30;
 ///
 /// # Crash
 /// An item whose `put` returned is delivered. A producer that dies in `put` has put the item or not. A consumer that dies
-/// before `get` returns gives the item back, and then it may come a little later than its turn; otherwise the items
-/// of one producer come in order.
+/// in `get` gives the item back, and then it may come a little later than its turn, unless it had already let go of the
+/// item's slot, in the last instructions before `get` returns. Otherwise the items of one producer come in order.
 ///
 /// # Blocking
 /// Waiting spins for some microseconds, then sleeps in the kernel. [`close`](Queue::close) wakes all who wait.

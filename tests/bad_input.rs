@@ -265,7 +265,9 @@ fn no_permission() {
         let name = unique("root");
         let _unlink = Unlink(name.clone());
         let kept = Kept::within(Manager::builder().mode(mode).create(&name).unwrap());
-        match start_with("nobody", &name, |command| drop(command.uid(65534).gid(65534))) {
+        match start_with("nobody", &name, |command| {
+            command.uid(65534).gid(65534);
+        }) {
             Ok(mut child) => {
                 child.expect(expected);
                 child.succeed();
@@ -505,7 +507,11 @@ fn too_many_processes() {
     unsafe { libc::close(pipe[1]) };
     children.into_iter().for_each(|pid| assert_eq!(reap(pid), 0));
     // SAFETY: our own descriptors, closed once.
-    unsafe { [pipe[0], said[0], said[1]].map(|fd| libc::close(fd)) };
+    unsafe {
+        for fd in [pipe[0], said[0], said[1]] {
+            libc::close(fd);
+        }
+    };
     assert_eq!(answer, 1, "a dead process's place was not free");
     kept.manager.recover().unwrap();
     assert_eq!(dict.len().unwrap(), 256);
@@ -525,9 +531,11 @@ fn too_many_threads() {
                 let (dict, done, denied, barrier) = (&dict, &done, &denied, &barrier);
                 let run = move || {
                     match dict.insert(&thread, &round) {
-                        Ok(_) => drop(done.fetch_add(1, Ordering::Relaxed)),
+                        Ok(_) => {
+                            done.fetch_add(1, Ordering::Relaxed);
+                        }
                         Err(error) if error.kind() == ErrorKind::TooMany => {
-                            drop(denied.fetch_add(1, Ordering::Relaxed))
+                            denied.fetch_add(1, Ordering::Relaxed);
                         }
                         Err(error) => panic!("{error}"),
                     }

@@ -204,7 +204,7 @@ fn iteration_yields_what_stays_exactly_once() {
             while !stop.load(Ordering::Relaxed) && key < 200_000 {
                 dict.insert(&key, &key).unwrap();
                 boxed.insert(&key.to_string(), &key).unwrap();
-                if key % 3 == 0 {
+                if key.is_multiple_of(3) {
                     dict.remove(&key).unwrap();
                     boxed.remove(key.to_string().as_str()).unwrap();
                 }

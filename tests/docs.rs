@@ -46,22 +46,23 @@ fn body<'a>(source: &'a str, item: &str) -> &'a str {
     rest.split_once("\n}").expect("a closing brace in the first column").0
 }
 
-/// The value of `left op right`, operators from left to right, of literals and known constants.
+/// The value of an expression of literals, known constants, `<<`, `+`, `*` and `/`.
 fn evaluate(expression: &str, constants: &BTreeMap<String, u64>) -> Option<u64> {
     let plain = expression.replace(" as usize", "").replace(" as u64", "");
+    if let Some((left, right)) = plain.split_once(" << ") {
+        return Some(evaluate(left, constants)? << evaluate(right, constants)?);
+    }
+    if let Some((left, right)) = plain.split_once(" + ") {
+        return Some(evaluate(left, constants)? + evaluate(right, constants)?);
+    }
     let mut words = plain.split_whitespace();
-    let term = |word: &str| {
-        let literal = word.replace('_', "");
-        literal.parse().ok().or_else(|| constants.get(word).copied())
-    };
+    let term = |word: &str| word.replace('_', "").parse().ok().or_else(|| constants.get(word).copied());
     let mut value: u64 = term(words.next()?)?;
     while let Some(operator) = words.next() {
-        let right = term(words.next()?)?;
+        let right: u64 = term(words.next()?)?;
         value = match operator {
             "*" => value * right,
             "/" => value / right,
-            "+" => value + right,
-            "<<" => value << right,
             _ => return None,
         };
     }
@@ -200,13 +201,13 @@ fn objects() {
 
 #[test]
 fn states_of_processes_pages_and_slots() {
-    for (path, heading, column) in [
-        ("src/mem/members.rs", "## Process record", "number"),
-        ("src/mem/heap/page.rs", "## Page table", "number"),
-        ("src/raw/ring/slot.rs", "### Slot word", "number"),
+    for (path, heading) in [
+        ("src/mem/members.rs", "## Process record"),
+        ("src/mem/heap/page.rs", "## Page table"),
+        ("src/raw/ring/slot.rs", "### Slot word"),
     ] {
         let known = constants(&read(path));
-        for (value, name) in numbered(&table(heading, column)) {
+        for (value, name) in numbered(&table(heading, "number")) {
             // A free page is a zero word; there is no constant for it.
             let declared = known.get(&name).copied().or((name == "FREE").then_some(0));
             assert_eq!(declared, Some(value), "`{name}` of {path}");
@@ -245,7 +246,7 @@ fn size_classes() {
     }
 }
 
-/// Every operation kind has an own place in the description of kills, or is told of under another name.
+/// Every operation kind has its section in `docs/crash.md`.
 #[test]
 fn crash_md_has_every_operation() {
     let text = read("docs/crash.md");
@@ -280,7 +281,6 @@ fn tables_are_whole() {
                 columns = None;
                 continue;
             }
-            // Spans of code may hold bars; only those outside and unescaped divide cells.
             let cells = cells(line).len();
             assert_eq!(*columns.get_or_insert(cells), cells, "{path}, line {}", i + 1);
         }

@@ -56,7 +56,7 @@ pub struct Header {
 
     /// Boot of the system in which the segment was last used.
     pub boot: [u64; 2],
-    /// 1 while a persistent segment is known to be complete on disk.
+    /// 0 in use, 1 complete on disk, 2 found in use after the system went down, and not checked yet.
     pub clean: u64,
     /// Unused.
     pub spare0: [u64; 5],
@@ -81,7 +81,7 @@ pub struct Header {
     pub objects_used: u64,
     /// Hint: an object index that may be free.
     pub object_hint: u64,
-    /// Root block of the directory table.
+    /// The directory, as an object id.
     pub directory: u64,
     /// Latch of the collector.
     pub collector: u64,
@@ -212,7 +212,7 @@ pub const FIRST_HEAP_PAGE: u64 = 7;
 pub const INITIAL_COMMIT: u64 = 16 * PAGE;
 /// The least capacity: the fixed tables and room for a few small objects.
 pub const MIN_CAPACITY: u64 = INITIAL_COMMIT;
-/// The greatest capacity: what the 48 bits of a stored offset can name.
+/// The greatest capacity: half of the address space that a process has, and less than the 48 bits of a stored offset.
 pub const MAX_CAPACITY: u64 = 1 << 46;
 
 /// The version and every size that two builds must agree on.

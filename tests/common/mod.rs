@@ -89,10 +89,10 @@ pub fn start_with(role: &str, argument: &str, change: impl FnOnce(&mut Command))
     let (sender, lines) = channel();
     std::thread::spawn(move || {
         for line in BufReader::new(output).lines().map_while(Result::ok) {
-            if let Some(text) = line.strip_prefix('@') {
-                if sender.send(text.to_owned()).is_err() {
-                    return;
-                }
+            if let Some(text) = line.strip_prefix('@')
+                && sender.send(text.to_owned()).is_err()
+            {
+                return;
             }
         }
     });

@@ -201,7 +201,13 @@ impl<S: Sync, H> Case<'_, S, H> {
         if let Recoverer::Third(j) = recoverer {
             let third = session.twin().unwrap();
             let at = if j == 0 { u64::MAX } else { j };
-            let (_, trace) = die_at(at, || (), |()| drop(recovery::recover_all(third.segment()).unwrap()));
+            let (_, trace) = die_at(
+                at,
+                || (),
+                |()| {
+                    recovery::recover_all(third.segment()).unwrap();
+                },
+            );
             third.segment().surrender();
             recovery = trace;
             *died_at = Some((end, recovery.last().copied()));

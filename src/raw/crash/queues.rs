@@ -114,7 +114,8 @@ fn case(
                 _ => {}
             }
             let now_closed = state.queue.is_closed().unwrap();
-            assert!(now_closed || !state.closed && !(finished && action == Action::Close));
+            let acknowledged = state.closed || (finished && action == Action::Close);
+            assert!(now_closed || !acknowledged);
             assert!(!now_closed || state.closed || action == Action::Close);
             let length = state.queue.len().unwrap();
             let now = drain(&state.queue);
