@@ -78,13 +78,13 @@ const OPERATIONS: &[&str] = &[
 
 fn operate(world: &World, operation: usize) {
     match OPERATIONS[operation] {
-        "insert inline" => drop(world.small.insert(&1000, &1).unwrap()),
-        "replace inline" => drop(world.small.insert(&1, &77).unwrap()),
-        "remove inline" => drop(world.small.remove(&2).unwrap()),
-        "add" => drop(world.small.fetch_add(&3, 5).unwrap()),
+        "insert inline" => _ = world.small.insert(&1000, &1).unwrap(),
+        "replace inline" => _ = world.small.insert(&1, &77).unwrap(),
+        "remove inline" => _ = world.small.remove(&2).unwrap(),
+        "add" => _ = world.small.fetch_add(&3, 5).unwrap(),
         "insert boxed" => drop(world.large.insert("new", &vec![1; 100]).unwrap()),
         "replace boxed" => drop(world.large.insert("k1", &vec![2; 300]).unwrap()),
-        "remove boxed" => drop(world.large.remove("k2").unwrap()),
+        "remove boxed" => _ = world.large.remove("k2").unwrap(),
         "put short" => world.queue.put(&vec![1; 8]).unwrap(),
         "put long" => world.queue.put(&vec![1; 500]).unwrap(),
         "get" => drop(world.queue.get().unwrap()),
@@ -121,7 +121,7 @@ fn prepared() -> World {
 fn killed_at_every_store() {
     commons::init_test!();
     let (mut kills, mut deepest) = (0, 0);
-    for operation in 0..OPERATIONS.len() {
+    for (operation, name) in OPERATIONS.iter().enumerate() {
         let before = contents(&prepared());
         let after = {
             let world = prepared();
@@ -133,7 +133,7 @@ fn killed_at_every_store() {
             let child = Process::spawn((world.clone(), operation, at), victim).unwrap();
             let outcome = child.join();
             world.manager.recover().unwrap();
-            let what = format!("{} at store {at}", OPERATIONS[operation]);
+            let what = format!("{name} at store {at}");
             world.manager.check().unwrap_or_else(|e| panic!("{what}: {e}"));
             let now = contents(&world);
             assert!(now == before || now == after, "{what}: {now:?} is neither {before:?} nor {after:?}");
@@ -318,7 +318,7 @@ fn round(dice: &mut Dice, length: Duration) -> usize {
         std::thread::sleep(Duration::from_millis(5 + dice.below(60)));
         let number = dice.below(WORKERS);
         let fresh = start(number, &mut ledgers);
-        let mut old = std::mem::replace(&mut workers[number as usize], fresh);
+        let old = std::mem::replace(&mut workers[number as usize], fresh);
         old.kill().unwrap();
         let _ = old.join();
         kills += 1;
@@ -340,14 +340,18 @@ fn verify(world: &World, ledgers: &[PathBuf], kills: usize) {
     for (note, a, b) in ledgers.iter().flat_map(|path| Ledger::read(path)) {
         match note {
             Note::AboutSmall | Note::AboutLarge => {
-                drop(about.entry((note == Note::AboutSmall, a)).or_default().insert(b))
+                about.entry((note == Note::AboutSmall, a)).or_default().insert(b);
             }
             Note::DidSmall | Note::DidLarge => {
                 let last = did.entry((note == Note::DidSmall, a)).or_default();
                 *last = b.max(*last);
             }
-            Note::AboutPut => drop(tried.insert(b)),
-            Note::DidPut => drop(put.insert(b)),
+            Note::AboutPut => {
+                tried.insert(b);
+            }
+            Note::DidPut => {
+                put.insert(b);
+            }
             Note::Got => got.push(b),
             Note::AboutAdd => about_adds += 1,
             Note::DidAdd => did_adds += 1,

@@ -178,7 +178,7 @@ impl Segment {
             let mut threads = threads.try_borrow_mut().ok()?;
             threads.retain(|t| t.fork_generation == generation && t.segment.strong_count() > 0);
             let at = threads.iter().position(|t| t.segment_uid == self.uid)?;
-            threads.swap(0, at);
+            threads.swap(0, at); // local
             Some(Rc::clone(&threads[0]))
         });
         if let Ok(Some(thread)) = kept {

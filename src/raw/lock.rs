@@ -73,10 +73,6 @@ pub fn acquire(me: &Me<'_>, word: &Word, deadline: Deadline) -> Step<Acquired> {
 /// [`acquire`] for the holder that `mine` names, in a world that `living` knows.
 #[inline]
 pub(super) fn acquire_as(living: &impl Living, mine: u64, word: &Word, deadline: Deadline) -> Step<Acquired> {
-    // LINEARIZES: the CAS; Acquire: what the last holder did is visible.
-    if word.load(Ordering::Relaxed) == 0 && word.cas(0, mine, Ordering::Acquire).is_ok() {
-        return Ok(Acquired::Clean);
-    }
     acquire_slowly(living, word, mine, deadline)
 }
 
@@ -89,6 +85,7 @@ fn acquire_slowly(living: &impl Living, word: &Word, mine: u64, deadline: Deadli
     loop {
         let seen = word.load(Ordering::Relaxed);
         if seen & !WAITERS == 0 {
+            // LINEARIZES: the CAS; Acquire: what the last holder did is visible.
             if word.cas(seen, mine | bit | (seen & WAITERS), Ordering::Acquire).is_ok() {
                 return Ok(Acquired::Clean);
             }

@@ -363,6 +363,7 @@ impl Hold {
             return Err(Error::new(ErrorKind::Stale, format!("object #{}", self.id.index)));
         }
         if self.process.swap(process, Ordering::Relaxed) == process {
+            // local
             self.session.release(self.id)?; // another thread was quicker
         }
         Ok(())

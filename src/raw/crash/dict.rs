@@ -353,6 +353,103 @@ fn clear_and_put<F: Flavour>(suite: &Suite) {
     }
 }
 
+/// Somebody died in the middle of a put, of a split, of a snapshot; the victim meets that one, recovers it, and dies in
+/// turn.
+fn behind_the_dead<F: Flavour>(suite: &Suite) {
+    let dead = |manager: &Manager, step, operation: &(dyn Fn(&D<F>, &State<F>) + Sync), state: &State<F>| {
+        let dead = Manager::from_session(manager.session().twin().unwrap());
+        die_at(step, || open_dict::<F::K, F::V, F::KC, F::VC>(&dead), |dict| operation(dict, state));
+        dead.session().segment().surrender();
+        dead
+    };
+    let small = |count| move |manager: &Manager| state::<F>(manager, count, TOGETHER, false);
+    let after = |state: &State<F>| {
+        let mut model = state.before.clone();
+        model.insert(state.absent[1].clone(), F::value(9));
+        model
+    };
+    for step in 4..12 {
+        // The dead one removes an entry and the victim inserts one.
+        Case {
+            name: &format!("dict {}: insert, behind a removal that died at step {step}", F::NAME),
+            setup: &|manager| {
+                let state = small(3)(manager);
+                let remove = |dict: &D<F>, state: &State<F>| assert!(dict.remove(&state.present[0]).unwrap());
+                let dead = dead(manager, step, &remove, &state);
+                (state, dead)
+            },
+            open: &|victim, (state, _)| (open_dict::<F::K, F::V, F::KC, F::VC>(victim), state.absent[1].clone()),
+            act: &|_, (dict, key)| assert!(dict.insert(key, &F::value(9)).unwrap()),
+            verify: &|_, (state, _), finished| {
+                let now = content::<F>(&state.dict);
+                let mut possible = vec![after(state)];
+                if !finished {
+                    possible.push(state.before.clone());
+                }
+                let removed = possible.iter().cloned().map(|mut model| {
+                    model.remove(&state.present[0]);
+                    model
+                });
+                assert!(possible.contains(&now) || removed.into_iter().any(|model| model == now), "{now:?}");
+                assert_eq!(state.dict.len().unwrap(), now.len() as u64);
+            },
+            go_on: &|_, (state, _)| go_on(state),
+        }
+        .run(suite);
+        // The dead one left the count unsure, and the victim counts anew.
+        Case {
+            name: &format!("dict {}: len, behind a removal that died at step {step}", F::NAME),
+            setup: &|manager| {
+                let state = small(3)(manager);
+                let remove = |dict: &D<F>, state: &State<F>| assert!(dict.remove(&state.present[0]).unwrap());
+                drop(dead(manager, step, &remove, &state));
+                manager.recover().unwrap();
+                state
+            },
+            open: &|victim, _| open_dict::<F::K, F::V, F::KC, F::VC>(victim),
+            act: &|_, dict| assert!((2..=3).contains(&dict.len().unwrap())),
+            verify: &|_, state, _| assert_eq!(state.dict.len().unwrap(), content::<F>(&state.dict).len() as u64),
+            go_on: &|_, state| go_on(state),
+        }
+        .run(suite);
+    }
+    for step in [5, 8, 11, 14, 17] {
+        Case {
+            name: &format!("dict {}: split, behind a split that died at step {step}", F::NAME),
+            setup: &|manager| {
+                let state = state::<F>(manager, 2 * F::USABLE + 3, HALVES, false);
+                let dead = Manager::from_session(manager.session().twin().unwrap());
+                let table = open_table(manager);
+                let split = |_: &mut ()| {
+                    recovery::run(dead.session().segment(), |me| table.split_if_crowded(me)).unwrap();
+                };
+                die_at(step, || (), split);
+                dead.session().segment().surrender();
+                (state, dead)
+            },
+            open: &|victim, _| open_table(victim),
+            act: &|victim, table| {
+                recovery::run(victim.session().segment(), |me| table.split_if_crowded(me)).unwrap();
+            },
+            verify: &|_, (state, _), finished| verify(state, &state.before, finished),
+            go_on: &|_, (state, _)| go_on(state),
+        }
+        .run(suite);
+    }
+    Case {
+        name: &format!("dict {}: reading under the latch", F::NAME),
+        setup: &small(3),
+        open: &|victim, state| (open_table(victim), F::key_bytes(&state.present[0])),
+        act: &|victim, (table, key)| {
+            let segment = victim.session().segment();
+            assert!(table.look_latched(segment, segment.hash(key)).is_ok());
+        },
+        verify: &|_, state, finished| verify(state, &state.before, finished),
+        go_on: &|_, state| go_on(state),
+    }
+    .run(suite);
+}
+
 /// Every dict case.
 pub fn cases(suite: &Suite) {
     of_every_flavour::<Inline>(suite);
@@ -360,6 +457,8 @@ pub fn cases(suite: &Suite) {
     of_every_flavour::<Wide>(suite);
     clear_and_put::<Inline>(suite);
     clear_and_put::<Boxed>(suite);
+    behind_the_dead::<Inline>(suite);
+    behind_the_dead::<Boxed>(suite);
     splits::<Inline>(suite);
     splits::<Boxed>(suite);
     for small in states::<Inline>() {

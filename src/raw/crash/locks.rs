@@ -94,6 +94,8 @@ pub fn cases(suite: &Suite) {
             drop(lock.lock().unwrap());
         },
     );
+    handles(suite);
+
     // The last holder died holding it: the victim takes it over, recovering that one on the way.
     Case {
         name: "lock: taking over from the dead",
@@ -142,6 +144,44 @@ pub fn cases(suite: &Suite) {
         act: &|_, lock| lock.lock().unwrap().into_guard().set(&value(6)).unwrap(),
         verify: &|_, lock, finished| verify(lock, &value(5), &value(6), finished),
         go_on: &|_, lock| go_on(lock),
+    }
+    .run(suite);
+}
+
+/// A value that holds the handle of another lock.
+fn handles(suite: &Suite) {
+    type Outer = Lock<Option<Lock<u64>>>;
+    Case {
+        name: "lock: setting a value with a handle, over another",
+        setup: &|manager| {
+            let inner = manager.lock(1u64).unwrap();
+            let outer: Outer = manager.lock(Some(inner)).unwrap();
+            outer
+        },
+        open: &|victim, _| {
+            let id = victim
+                .session()
+                .objects()
+                .unwrap()
+                .iter()
+                .map(|object| object.id)
+                .find(|id| victim.session().describe(*id).unwrap().1 == Outer::fingerprint());
+            let outer = Outer::over(handle(victim, id.unwrap(), Kind::Lock, Outer::fingerprint())).unwrap();
+            (outer, victim.lock(2u64).unwrap())
+        },
+        act: &|_, (outer, inner)| outer.lock().unwrap().into_guard().set(&Some(inner.clone())).unwrap(),
+        verify: &|survivor, outer, finished| {
+            let inner = outer.lock().unwrap().into_guard().get().unwrap().unwrap();
+            let now = inner.lock().unwrap().into_guard().get().unwrap();
+            assert!(now == 2 || !finished && now == 1);
+            assert_eq!(survivor.objects().unwrap().len(), 2);
+        },
+        go_on: &|survivor, outer| {
+            outer.lock().unwrap().into_guard().set(&None).unwrap();
+            survivor.recover().unwrap(); // what only the dead held
+            survivor.collect().unwrap();
+            assert_eq!(survivor.objects().unwrap().len(), 1);
+        },
     }
     .run(suite);
 }

@@ -33,6 +33,7 @@ fn crash_at_every_step() {
     threads::cases(&suite);
     suite.finish();
     if !suite.is_partial() {
+        super::ring::crash_tests::at_every_step(); // the states of a ring that its public operations do not make
         coverage::check();
     }
 }

@@ -1,10 +1,15 @@
 //! Objects: building, naming, holding, letting go, collecting.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
-use super::harness::{Case, Suite};
-use super::{only, open_dict};
-use crate::raw::object::Kind;
+use super::harness::{Case, Suite, die_at};
+use super::{only, open_dict, open_queue};
+use crate::mem::{Field, Op, OpKind};
+use crate::raw::object::{self, Kind};
+use crate::raw::{latch, recovery};
 use crate::{Dict, ErrorKind, Lock, Manager, Queue};
 
 /// A value that holds a handle; a dict of them can be part of a cycle.
@@ -324,9 +329,7 @@ fn collecting(suite: &Suite) {
         open: &|victim, ()| {
             let queue = victim.queue::<Node>(3).unwrap();
             queue.put(&Node(victim.dict().unwrap())).unwrap();
-            let lock = victim.lock(Node(victim.dict().unwrap())).unwrap();
-            assert_eq!(only(victim, Kind::Lock), only(victim, Kind::Lock));
-            Some((queue, lock))
+            Some((queue, victim.lock(Node(victim.dict().unwrap())).unwrap()))
         },
         act: &|_, both| drop(both.take()),
         verify: &|survivor, (), _| assert_eq!(count(survivor), 0),
@@ -335,8 +338,117 @@ fn collecting(suite: &Suite) {
     .run(suite);
 }
 
+fn queued(suite: &Suite) {
+    Case {
+        name: "nested: putting a dict into a queue",
+        setup: &|manager| manager.queue::<Dict<u64, u64>>(2).unwrap(),
+        open: &|victim, _| (open_queue::<Dict<u64, u64>, crate::Auto>(victim), victim.dict::<u64, u64>().unwrap()),
+        act: &|_, (queue, dict)| queue.put(dict).unwrap(),
+        verify: &|survivor, queue, finished| {
+            let length = queue.len().unwrap();
+            assert!(length == 1 || !finished && length == 0);
+            assert_eq!(count(survivor), 1 + length as usize);
+            if length == 1 {
+                assert!(queue.get().unwrap().is_empty().unwrap());
+            }
+        },
+        go_on: &|survivor, queue| {
+            queue.put_timeout(&survivor.dict().unwrap(), Duration::from_secs(5)).map(drop).unwrap();
+            assert!(queue.get().unwrap().is_empty().unwrap());
+            make_everything(survivor);
+        },
+    }
+    .run(suite);
+}
+
+/// What happens to an object that somebody is deciding about.
+fn condemned(suite: &Suite) {
+    // A collector that died at any of its steps, and somebody who acquires an object that it had condemned or doomed.
+    for step in 1..20 {
+        Case {
+            name: &format!("object: holding one of a cycle, behind a collector that died at step {step}"),
+            setup: &|manager| {
+                cycle(manager);
+                let dead = Manager::from_session(manager.session().twin().unwrap());
+                die_at(step, || (), |()| drop(dead.collect()));
+                dead.session().segment().surrender();
+                dead
+            },
+            open: &|victim, _| {
+                object::entries(victim.session().segment())
+                    .map(|entry| {
+                        let entry = entry.unwrap();
+                        entry.id(entry.status().unwrap())
+                    })
+                    .next()
+                    .unwrap()
+            },
+            act: &|victim, id| drop(victim.session().hold(*id).unwrap()),
+            verify: &|survivor, _, _| assert_eq!(count(survivor), 0),
+            go_on: &|survivor, _| make_everything(survivor),
+        }
+        .run(suite);
+    }
+    Case {
+        name: "object: condemned, then stored by somebody else",
+        setup: &|manager| manager.dict::<u64, u64>().unwrap(),
+        open: &|victim, _| only(victim, Kind::Dict),
+        act: &|victim, id| {
+            let segment = victim.session().segment();
+            recovery::run(segment, |me| {
+                // As `after_release`, stopped in the middle for somebody else's `prepare_handles`.
+                let entry = object::entry(segment, id.index)?;
+                let op = Op { kind: OpKind::ObjectDestroy, phase: 0, argument: id.index.into() };
+                me.intent.set(Field::Op, op.pack());
+                assert!(entry.transition(entry.status()?, object::State::Condemned, me.owner()));
+                entry.mark(*id, object::NESTED)?;
+                assert_eq!(object::destroy_if_unheld(segment, &me.intent, me.owner(), entry)?, object::Fate::Unsure);
+                me.intent.set(Field::Op, 0);
+                Ok(())
+            })
+            .unwrap();
+        },
+        verify: &|survivor, dict, _| {
+            assert_eq!(count(survivor), 1);
+            dict.insert(&1, &1).unwrap();
+        },
+        go_on: &|survivor, dict| {
+            dict.insert(&1, &1).unwrap();
+            make_everything(survivor);
+        },
+    }
+    .run(suite);
+    // Somebody alive collects meanwhile: the victim falls asleep on the latch.
+    Case {
+        name: "collect: waiting for the living",
+        setup: &|manager| cycle(manager),
+        open: &|victim, ()| {
+            let segment = Arc::clone(victim.session().twin().unwrap().segment());
+            let (started, has_started) = std::sync::mpsc::channel();
+            std::thread::spawn(move || {
+                recovery::run(&segment, |me| {
+                    latch::acquire(me, object::collector(&segment))?;
+                    started.send(()).unwrap();
+                    std::thread::sleep(Duration::from_millis(4));
+                    latch::release(object::collector(&segment));
+                    Ok(())
+                })
+                .unwrap();
+                recovery::leave(&segment);
+            });
+            has_started.recv().unwrap();
+        },
+        act: &|victim, ()| assert!(victim.collect().unwrap() <= 2),
+        verify: &|survivor, (), _| assert_eq!(count(survivor), 0),
+        go_on: &|survivor, ()| make_everything(survivor),
+    }
+    .run(suite);
+}
+
 /// Every object case.
 pub fn cases(suite: &Suite) {
+    condemned(suite);
+    queued(suite);
     building_and_dropping(suite);
     naming(suite);
     nesting(suite);

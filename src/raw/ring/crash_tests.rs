@@ -226,7 +226,7 @@ fn run(scenario: &Scenario, step: u64, again: u64) -> (bool, bool) {
 }
 
 #[test]
-fn at_every_step() {
+pub fn at_every_step() {
     let (mut steps, mut recoveries) = (0, 0);
     let scenarios = scenarios();
     for scenario in &scenarios {

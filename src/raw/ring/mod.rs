@@ -37,7 +37,7 @@ mod wake;
 #[cfg(all(test, debug_assertions))]
 mod crash_scenarios;
 #[cfg(all(test, debug_assertions))]
-mod crash_tests;
+pub(super) mod crash_tests;
 #[cfg(all(test, debug_assertions))]
 mod storm_tests;
 #[cfg(test)]

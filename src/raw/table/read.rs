@@ -232,6 +232,12 @@ impl Table {
         Ok(result?)
     }
 
+    /// One look under the latch, as after too many failed attempts.
+    #[cfg(test)]
+    pub fn look_latched(&self, segment: &Segment, hash: u64) -> Step<()> {
+        self.try_latched(segment, hash, &mut (), &|_, _, ()| Ok(None)).map(drop)
+    }
+
     /// Loads the words of a single inline value; for the counting operations under the latch.
     pub(super) fn single_value<'a>(&self, cell: &'a [Word]) -> &'a Word {
         &cell[self.geometry.key_words as usize]
