@@ -353,6 +353,42 @@ fn clear_and_put<F: Flavour>(suite: &Suite) {
     }
 }
 
+/// The clear meets somebody who died in a put, when it has cleared some already: it recovers that one and goes on, and
+/// killed in between it must be completed nevertheless.
+fn clear_behind_the_dead<F: Flavour>(suite: &Suite) {
+    let last = 1 - F::USABLE % 2;
+    Case {
+        name: &format!("dict {}: clear, behind a put that died", F::NAME),
+        setup: &|manager| {
+            let state = state::<F>(manager, F::USABLE, HALVES, false);
+            let table = open_table(manager);
+            recovery::run(manager.session().segment(), |me| table.split_if_crowded(me)).unwrap();
+            let dead = Manager::from_session(manager.session().twin().unwrap());
+            // Far enough to hold the latch, whichever flavour it is.
+            let insert = |dict: &mut D<F>| assert!(dict.insert(&state.absent[last], &F::value(9)).unwrap());
+            let (_, stores) = die_at(u64::MAX, || open_dict::<F::K, F::V, F::KC, F::VC>(manager), insert);
+            assert!(state.dict.remove(&state.absent[last]).unwrap());
+            let (inserted, _) =
+                die_at(stores.len() as u64 - 2, || open_dict::<F::K, F::V, F::KC, F::VC>(&dead), insert);
+            assert!(!inserted);
+            dead.session().segment().surrender();
+            (state, dead)
+        },
+        open: &|victim, _| open_dict::<F::K, F::V, F::KC, F::VC>(victim),
+        act: &|_, dict| dict.clear().unwrap(),
+        verify: &|_, (state, _), finished| {
+            let mut now = content::<F>(&state.dict);
+            now.remove(&state.absent[last]);
+            assert!(now.is_empty() || !finished && now == state.before, "{now:?}");
+        },
+        go_on: &|survivor, (state, _)| {
+            survivor.recover().unwrap();
+            go_on(state);
+        },
+    }
+    .run(suite);
+}
+
 /// Somebody died in the middle of a put, of a split, of a snapshot; the victim meets that one, recovers it, and dies in
 /// turn.
 fn behind_the_dead<F: Flavour>(suite: &Suite) {
@@ -457,6 +493,8 @@ pub fn cases(suite: &Suite) {
     of_every_flavour::<Wide>(suite);
     clear_and_put::<Inline>(suite);
     clear_and_put::<Boxed>(suite);
+    clear_behind_the_dead::<Inline>(suite);
+    clear_behind_the_dead::<Boxed>(suite);
     behind_the_dead::<Inline>(suite);
     behind_the_dead::<Boxed>(suite);
     splits::<Inline>(suite);

@@ -1,9 +1,12 @@
 //! Queues, through the public handle.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::harness::{Case, Suite};
+use parking_lot::Mutex;
+
+use super::harness::{Case, Suite, die_at};
 use super::open_queue;
 use crate::{ErrorKind, Manager, Put, Queue};
 
@@ -127,6 +130,67 @@ fn case(
     .run(suite);
 }
 
+/// Somebody died in the middle of a get or a put, was recovered or not; the victim comes by and dies in turn.
+fn behind_the_dead(suite: &Suite, dead_puts: bool, length: usize, recovered: bool, action: Action, step: u64) {
+    let name = format!(
+        "queue: {} behind a {} that died at step {step}{}, {length} bytes",
+        if action == Action::Get { "get" } else { "put" },
+        if dead_puts { "put" } else { "get" },
+        if recovered { " and was recovered" } else { "" },
+    );
+    let first: u64 = if dead_puts { 2 } else { 3 };
+    Case {
+        name: &name,
+        setup: &|manager: &Manager| {
+            let queue = manager.queue::<Item>(3).unwrap();
+            (0..first).for_each(|n| queue.put(&item(n, length)).unwrap());
+            let dead = Manager::from_session(manager.session().twin().unwrap());
+            die_at(
+                step,
+                || open_queue::<Item, crate::Auto>(&dead),
+                |queue| match dead_puts {
+                    true => drop(queue.try_put(&item(50, length)).unwrap()),
+                    false => drop(queue.try_get().unwrap()),
+                },
+            );
+            dead.session().segment().surrender();
+            if recovered {
+                manager.recover().unwrap();
+            }
+            let taken = recovered.then(|| queue.try_get().unwrap().unwrap());
+            (queue, dead, taken, Arc::new(Mutex::new(None)))
+        },
+        open: &|victim, (_, _, _, got)| (open_queue::<Item, crate::Auto>(victim), Arc::clone(got)),
+        act: &|_, (queue, got)| match action {
+            Action::Get => *got.lock() = queue.try_get().unwrap(),
+            _ => drop(queue.try_put(&item(99, length)).unwrap()),
+        },
+        verify: &|_, (queue, _, taken, got), finished| {
+            let count = queue.len().unwrap();
+            let mut seen: Vec<Item> = drain(queue).into();
+            assert_eq!(count, seen.len() as u64);
+            seen.extend(taken.clone());
+            seen.extend(got.lock().take());
+            let number = |item: &Item| u64::from_le_bytes(item[..8].try_into().unwrap());
+            assert!(seen.iter().all(|bytes| *bytes == item(number(bytes), length)));
+            let numbers: BTreeSet<u64> = seen.iter().map(number).collect();
+            assert_eq!(numbers.len(), seen.len(), "an item came twice");
+            let lost = (0..first).filter(|n| !numbers.contains(n)).count();
+            assert!(lost <= usize::from(!dead_puts) + usize::from(action == Action::Get && !finished), "{numbers:?}");
+        },
+        go_on: &|survivor, (queue, _, _, _)| {
+            if action == Action::Get && !recovered {
+                // Who waits for an item gets all that there are, whoever of the dead has them.
+                while queue.get_timeout(Duration::from_millis(20)).unwrap().is_some() {}
+                survivor.recover().unwrap();
+                assert_eq!(queue.len().unwrap(), 0, "an item that recovery alone has given back");
+            }
+            go_on(&State { queue: queue.clone(), before: VecDeque::new(), closed: false }, false);
+        },
+    }
+    .run(suite);
+}
+
 /// Every queue case.
 pub fn cases(suite: &Suite) {
     use Action::{Close, Get, GetTimeout, Put, PutTimeout};
@@ -148,6 +212,13 @@ pub fn cases(suite: &Suite) {
     case(suite, "close, empty", Some(3), &[], 0, false, Close);
     case(suite, "close, full", Some(3), full, 0, false, Close);
     case(suite, "close, with items", Some(3), &[8, LONG], 0, false, Close);
+    for step in 1..=10 {
+        for (dead_puts, recovered) in [(false, false), (false, true), (true, false), (true, true)] {
+            for (action, length) in [(Get, 8), (Put(LONG), LONG)] {
+                behind_the_dead(suite, dead_puts, length, recovered, action, step);
+            }
+        }
+    }
     let many = vec![8; 1024];
     case(suite, "unbounded, put", None, &[8, LONG], 0, false, Put(8));
     case(suite, "unbounded, put into a successor", None, &many, 0, false, Put(8));

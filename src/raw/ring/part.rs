@@ -76,6 +76,21 @@ impl<'a> Part<'a> {
         &self.words[EPOCH]
     }
 
+    /// Makes consumers look for an item that was given back. AcqRel, and a swap: who reads the value of a later recovery
+    /// sees the items of earlier ones too.
+    pub fn raise_returned(&self) {
+        let epoch = self.epoch().fetch_add(1, Ordering::AcqRel) + 1;
+        self.returned().swap(epoch, Ordering::AcqRel);
+    }
+
+    /// Does so if `state`, that of a slot, says that there is one and `returned` does not: a recoverer was killed
+    /// between the two, and while nobody recovers it in turn, its item would be in nobody's way.
+    pub fn heal_returned(&self, state: State) {
+        if state == State::Returned && self.returned().load(Ordering::Acquire) == 0 {
+            self.raise_returned();
+        }
+    }
+
     /// The tail hint.
     #[inline(always)]
     pub fn tail(&self) -> &'a Word {

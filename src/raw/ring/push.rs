@@ -206,7 +206,8 @@ impl Ring {
                     looks += 1;
                     crate::os::pause();
                 }
-                Room::Occupied(_) => {
+                Room::Occupied(state) => {
+                    part.heal_returned(state);
                     part.advance(part.tail(), hint, place);
                     if !self.shape.unbounded {
                         wake::check_claim(me.segment, slot, seen)?;

@@ -87,10 +87,8 @@ fn resolve_pop(part: &Part<'_>, intent: &Intent<'_>, claimed: Slot<'_>, owner: u
         intent.set(Field::Free, 0);
         claimed.give_back(seen);
     }
-    // In any case: a resolution that died behind the line above cannot be told from a pop that was through. AcqRel, and
-    // a swap: who reads the value of a later recovery sees the items of earlier ones too.
-    let epoch = part.epoch().fetch_add(1, Ordering::AcqRel) + 1;
-    part.returned().swap(epoch, Ordering::AcqRel);
+    // In any case: a resolution that died behind the line above cannot be told from a pop that was through.
+    part.raise_returned();
 }
 
 fn find_slot<'a>(shape: &Shape, segment: &'a Segment, cell: u64) -> Result<(Part<'a>, Slot<'a>)> {

@@ -237,7 +237,9 @@ impl<'a> Sleeper<'a> {
         for _ in 0..part.slots.min(WINDOW) {
             self.cursor = if self.cursor + 1 < part.slots { self.cursor + 1 } else { 0 };
             let slot = part.slot(self.cursor);
-            check_claim(self.segment, slot, slot.look())?;
+            let seen = slot.look();
+            part.heal_returned(seen.state());
+            check_claim(self.segment, slot, seen)?;
         }
         Ok(())
     }
