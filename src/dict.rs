@@ -355,7 +355,11 @@ impl<K, V, KC: Codec<K>, VC: Codec<V>> Dict<K, V, KC, VC> {
     /// Removes all entries.
     pub fn clear(&self) -> Result<()> {
         let segment = self.segment()?;
-        if recovery::run(segment, |me| self.table.clear(me))? {
+        let cleared = recovery::run(segment, |me| self.table.clear(me))?;
+        if let Some(process) = cleared.met_dead {
+            recovery::recover(segment, process)?;
+        }
+        if cleared.dropped_handles {
             collect::note_garbage(segment)?;
         }
         Ok(())

@@ -383,9 +383,19 @@ impl RecoveryClaim<'_> {
     pub fn finish(mut self) -> Result<()> {
         self.done = true;
         self.segment.header(header!(deaths)).fetch_add(1, Ordering::AcqRel);
-        let state = &field!(record(&self.segment.space, self.index)?, state);
-        let _ = state.cas(self.claim, pack(FREE, self.incarnation, NOBODY), Ordering::AcqRel);
+        self.end_in(FREE);
         Ok(())
+    }
+
+    /// Gives up the claim for the time being: the process is dead as before.
+    pub fn hand_back(mut self) {
+        self.done = true;
+        self.end_in(SURRENDERED);
+    }
+
+    fn end_in(&self, state: u64) {
+        let Ok(words) = record(&self.segment.space, self.index) else { return };
+        let _ = field!(words, state).cas(self.claim, pack(state, self.incarnation, NOBODY), Ordering::AcqRel);
     }
 }
 
@@ -396,8 +406,7 @@ impl Drop for RecoveryClaim<'_> {
         }
         let Ok(words) = record(&self.segment.space, self.index) else { return };
         let failures = field!(words, failures).fetch_add(1, Ordering::AcqRel).saturating_add(1);
-        let next = if failures >= MAX_FAILURES { POISONED } else { SURRENDERED };
-        let _ = field!(words, state).cas(self.claim, pack(next, self.incarnation, NOBODY), Ordering::AcqRel);
+        self.end_in(if failures >= MAX_FAILURES { POISONED } else { SURRENDERED });
     }
 }
 

@@ -141,9 +141,7 @@ pub fn recover(segment: &Segment, index: u32) -> Result<()> {
         return Ok(());
     };
     let slots = || slots_of(segment, index);
-    for slot in slots() {
-        resolve_slot(segment, slot?)?;
-    }
+    resolve_slots(segment, index)?;
     // Now that the dead process holds no latch any more, what needs latches can be done.
     for slot in slots() {
         release_slot(segment, slot?)?;
@@ -155,6 +153,29 @@ pub fn recover(segment: &Segment, index: u32) -> Result<()> {
     // What only the dead had is garbage now. Freeing it is an operation like any other, and no part of the recovery.
     let _ = collect::orphans(segment);
     Ok(())
+}
+
+/// Makes dead process `index` let go of every latch, and leaves the rest of its recovery to [`recover`]: for an
+/// operation that cannot be begun again, and whose own intent must stand meanwhile.
+///
+/// # Crash
+/// As [`recover`].
+///
+/// # Errors
+/// As [`recover`].
+#[cold]
+pub fn release_latches_of(segment: &Segment, index: u32) -> Result<()> {
+    let Some(claim) = segment.begin_recovery(index)? else {
+        std::thread::sleep(COURTESY);
+        return Ok(());
+    };
+    resolve_slots(segment, index)?;
+    claim.hand_back();
+    Ok(())
+}
+
+fn resolve_slots(segment: &Segment, index: u32) -> Result<()> {
+    slots_of(segment, index).try_for_each(|slot| resolve_slot(segment, slot?))
 }
 
 /// The slots of process `index`.

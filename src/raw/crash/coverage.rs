@@ -40,7 +40,6 @@ const ALLOWED: &[(&str, &str, &str)] = &[
     ("raw/table/split.rs", "me.intent.set(Field::Op, 0)", "no memory for a chunk; the store of every operation's end"),
     // What follows needs a second thread between two instructions of the first. The storms come there at random, the
     // models and loom on purpose; a case here would have to stop a thread at a step, and there is no such thing yet.
-    ("raw/collect.rs", "State::Condemned, owner, ..status }, State::Live", "somebody acquires right after condemning"),
     ("raw/object.rs", "entry.transition(status, State::Live, 0)", "acquiring a condemned object"),
     ("raw/object.rs", "entry.let_go(process)", "a collector's death met while acquiring a doomed object"),
     ("raw/ring/pop.rs", "part.returned().cas(epoch, 0", "only after an item was given back and taken by another"),
@@ -48,9 +47,6 @@ const ALLOWED: &[(&str, &str, &str)] = &[
     ("raw/ring/recover.rs", "claimed.wake(", "a sleeper at the slot of the dead"),
     ("raw/ring/slot.rs", "self.0.cas(seen.0, next", "skipping a dead producer's slot"),
     ("raw/ring/wake.rs", "slot.wake(", "a sleeper in the kernel"),
-    ("raw/session.rs", "for_each(|entry| entry.let_go(me))", "handles that the program forgot, at its end"),
-    ("raw/table/put.rs", "me.intent.set(Field::Alloc2, 0)", "another's removal made the new overflow bucket needless"),
-    ("raw/table/split.rs", "me.intent.set(Field::Op, 0)", "no memory for a new chunk"),
 ];
 
 /// Fails for every store line that no armed thread has come to.

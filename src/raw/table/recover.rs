@@ -10,8 +10,17 @@ use super::directory::{bucket_offset, locate};
 use super::split::parent_of;
 use super::{Table, root};
 use crate::error::{Error, Result};
-use crate::mem::{Field, Intent, Me, Op, OpKind, Segment, Step, Word};
-use crate::raw::latch;
+use crate::mem::{Field, Intent, Me, Op, OpKind, Segment, Step, Stop, Word};
+use crate::raw::{latch, recovery};
+
+/// What a clear met.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cleared {
+    /// Whether an entry that went held handles.
+    pub dropped_handles: bool,
+    /// A dead process that was in the way, and still has to be recovered.
+    pub met_dead: Option<u32>,
+}
 
 /// Undoes or completes what slot `slot` was doing to a table. Takes no lock, allocates nothing, can be repeated from
 /// any point. The caller then frees what the intent still names, and clears `op`.
@@ -139,37 +148,53 @@ impl Table {
     ///
     /// # Crash
     /// Bucket by bucket. A clear that a kill cut short is completed by whoever recovers, from where it was: the intent
-    /// counts the buckets done.
+    /// counts the buckets done. For the same reason it does not give up for a dead process in the way, which is made
+    /// to let go of its latches on the spot.
     ///
     /// # Complexity
     /// Linear in buckets and entries.
-    pub fn clear(&self, me: &Me<'_>) -> Step<bool> {
+    pub fn clear(&self, me: &Me<'_>) -> Step<Cleared> {
         self.clear_from(me, 0)
     }
 
-    fn clear_from(&self, me: &Me<'_>, first: u64) -> Step<bool> {
+    fn clear_from(&self, me: &Me<'_>, first: u64) -> Step<Cleared> {
         let words = self.root(me.segment)?;
-        let mut dropped_handles = false;
+        let mut cleared = Cleared::default();
         let mut number = first;
         me.intent.set(Field::Object, self.root);
         while number < words[root::BUCKETS].load(Ordering::Acquire) {
             let off = bucket_offset(words, &self.geometry, number)?;
-            let latch_word = me.segment.word(off)?;
             me.intent.set(Field::Cell, off);
             me.intent.set(Field::Op, Op { kind: OpKind::TableClear, phase: 0, argument: number }.pack());
-            latch::acquire(me, latch_word)?;
-            let gate = &words[root::GATE];
-            if latch::owner_of(gate.load(Ordering::Acquire)) != 0 {
-                latch::release(latch_word);
-                latch::wait_until_free(me.segment, gate)?;
-                continue;
+            match self.latch_for_clear(me, words, off) {
+                Ok(true) => {
+                    cleared.dropped_handles |= self.clear_bucket(me, words, off)?;
+                    latch::release(me.segment.word(off)?);
+                    number += 1;
+                }
+                Ok(false) => {}
+                Err(Stop::Dead(process)) => {
+                    recovery::release_latches_of(me.segment, process)?;
+                    cleared.met_dead = Some(process);
+                }
+                Err(stop) => return Err(stop),
             }
-            dropped_handles |= self.clear_bucket(me, words, off)?;
-            latch::release(latch_word);
-            number += 1;
         }
         me.intent.set(Field::Op, 0);
-        Ok(dropped_handles)
+        Ok(cleared)
+    }
+
+    /// Takes the latch of the bucket at `off`; `false` if a snapshot went first.
+    fn latch_for_clear(&self, me: &Me<'_>, words: &[Word], off: u64) -> Step<bool> {
+        let latch_word = me.segment.word(off)?;
+        latch::acquire(me, latch_word)?;
+        let gate = &words[root::GATE];
+        let free = latch::owner_of(gate.load(Ordering::Acquire)) == 0;
+        if !free {
+            latch::release(latch_word);
+            latch::wait_until_free(me.segment, gate)?;
+        }
+        Ok(free)
     }
 
     fn clear_bucket(&self, me: &Me<'_>, words: &[Word], off: u64) -> Result<bool> {
@@ -197,7 +222,7 @@ impl Table {
 }
 
 /// Goes on with the clear that dead slot's `op` describes; an operation of the recoverer's own.
-pub fn resume_clear(me: &Me<'_>, root: u64, op: Op) -> Step<bool> {
+pub fn resume_clear(me: &Me<'_>, root: u64, op: Op) -> Step<Cleared> {
     Table::open(me.segment, root)?.clear_from(me, op.argument)
 }
 
