@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::handle::{Handle, handle_traits};
 use crate::mem::{Segment, Stop};
 use crate::raw::object::{self, BEARS, Kind, NESTED, ObjectId};
-use crate::raw::table::{self, Cursor, Expect, Pair, Put, Shape, Table, ValueCopy};
+use crate::raw::table::{self, Cursor, Expect, Pair, Put, Quick, Shape, Table, ValueCopy};
 use crate::raw::{collect, names, recovery};
 
 /// A hash map in shared memory.
@@ -123,10 +123,12 @@ impl<K, V, KC: Codec<K>, VC: Codec<V>> Dict<K, V, KC, VC> {
         K: Borrow<Q>,
         KC: Encode<Q>,
     {
-        self.with_key(key, |segment, hash, key| match self.table.get(segment, hash, key, Self::decode_value) {
-            Ok(None) => Ok(None),
-            Ok(Some(Ok(value))) => Ok(Some(value)),
-            _ => self.get_again(segment, hash, key),
+        self.with_key(key, |segment, hash, key| {
+            match self.table.get(Self::shape(), segment, hash, key, Self::decode_value) {
+                Ok(None) => Ok(None),
+                Ok(Some(Ok(value))) => Ok(Some(value)),
+                _ => self.get_again(segment, hash, key),
+            }
         })
     }
 
@@ -134,7 +136,7 @@ impl<K, V, KC: Codec<K>, VC: Codec<V>> Dict<K, V, KC, VC> {
     #[cold]
     #[inline(never)]
     fn get_again(&self, segment: &Segment, hash: u64, key: &[u8]) -> Result<Option<V>> {
-        fresh(|| Ok(self.table.get(segment, hash, key, Self::decode_value)?.transpose()?))
+        fresh(|| Ok(self.table.get(Self::shape(), segment, hash, key, Self::decode_value)?.transpose()?))
     }
 
     /// Calls `read` with a private copy of the bytes that the value of `key` is encoded as. For plain data this saves
@@ -157,7 +159,7 @@ impl<K, V, KC: Codec<K>, VC: Codec<V>> Dict<K, V, KC, VC> {
     {
         self.with_key(key, |segment, hash, key| {
             let trim = |bytes: &[u8]| read(trimmed(bytes, Self::shape(), VC::fixed_len()));
-            names::recovery_free(self.table.get(segment, hash, key, trim))
+            names::recovery_free(self.table.get(Self::shape(), segment, hash, key, trim))
         })
     }
 
@@ -168,7 +170,7 @@ impl<K, V, KC: Codec<K>, VC: Codec<V>> Dict<K, V, KC, VC> {
         KC: Encode<Q>,
     {
         self.with_key(key, |segment, hash, key| {
-            Ok(names::recovery_free(self.table.get(segment, hash, key, |_| ()))?.is_some())
+            Ok(names::recovery_free(self.table.get(Self::shape(), segment, hash, key, |_| ()))?.is_some())
         })
     }
 
@@ -179,7 +181,13 @@ impl<K, V, KC: Codec<K>, VC: Codec<V>> Dict<K, V, KC, VC> {
         K: Borrow<Q>,
         KC: Encode<Q>,
     {
-        self.with_key(key, |segment, hash, key| Ok(!self.put(segment, hash, key, value, Expect::Any, None)?.existed))
+        self.with_key(key, |segment, hash, key| {
+            let quick = VC::with_encoded(value, |encoded| self.put_quickly(segment, hash, key, &encoded))?;
+            match quick {
+                Some(quick) if !quick.dropped_handles => Ok(!quick.existed),
+                _ => self.insert_slowly(segment, hash, key, value, quick),
+            }
+        })
     }
 
     /// Sets the value of `key` and returns the value before.
@@ -407,7 +415,7 @@ impl<K, V, KC: Codec<K>, VC: Codec<V>> Dict<K, V, KC, VC> {
 
     /// The present value's bytes.
     fn value_bytes(&self, segment: &Segment, hash: u64, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        names::recovery_free(self.table.get(segment, hash, key, <[u8]>::to_vec))
+        names::recovery_free(self.table.get(Self::shape(), segment, hash, key, <[u8]>::to_vec))
     }
 
     /// Replaces or removes the value of `key` and returns the one before, decoded *before* it goes: a handle in it is
@@ -452,7 +460,26 @@ impl<K, V, KC: Codec<K>, VC: Codec<V>> Dict<K, V, KC, VC> {
         })
     }
 
-    #[inline]
+    #[inline(always)]
+    fn put_quickly(&self, segment: &Segment, hash: u64, key: &[u8], encoded: &Encoded<'_>) -> Option<Quick> {
+        if encoded.has_handles() {
+            return None;
+        }
+        with_padded(Self::shape(), encoded.bytes(), |value| {
+            self.table.put_quickly(Self::shape(), segment, hash, key, value)
+        })
+    }
+
+    /// What remains to be done of an insertion after its short way.
+    #[cold]
+    #[inline(never)]
+    fn insert_slowly(&self, segment: &Segment, hash: u64, key: &[u8], value: &V, quick: Option<Quick>) -> Result<bool> {
+        match quick {
+            Some(quick) => collect::note_garbage(segment).map(|()| !quick.existed),
+            None => Ok(!self.put(segment, hash, key, value, Expect::Any, None)?.existed),
+        }
+    }
+
     fn put(
         &self,
         segment: &Segment,

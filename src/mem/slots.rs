@@ -14,6 +14,7 @@
 //!    `Reentrant`.
 
 use std::cell::{Cell, RefCell};
+use std::ptr::NonNull;
 use std::rc::Rc;
 use std::sync::Weak;
 use std::sync::atomic::Ordering;
@@ -69,6 +70,9 @@ struct Thread {
 
 impl Drop for Thread {
     fn drop(&mut self) {
+        if LAST.get() == Some(NonNull::from(&*self)) {
+            LAST.set(None);
+        }
         // In a forked child the slot is the parent's; in a segment that is gone there is nothing to give back.
         if self.fork_generation != os::generation() {
             return;
@@ -84,6 +88,9 @@ impl Drop for Thread {
 
 thread_local! {
     static THREADS: RefCell<Vec<Rc<Thread>>> = const { RefCell::new(Vec::new()) };
+    /// The one of `THREADS` that was used last, or nothing: it has no destructor, so to look here takes one load. A
+    /// `Thread` clears it when it goes.
+    static LAST: Cell<Option<NonNull<Thread>>> = const { Cell::new(None) };
 }
 
 /// The calling thread, inside an operation on a segment.
@@ -92,7 +99,26 @@ pub struct Me<'a> {
     pub segment: &'a Segment,
     /// The thread's intent record.
     pub intent: Intent<'a>,
-    thread: Rc<Thread>,
+    thread: InUse,
+}
+
+/// A thread's place during an operation.
+struct InUse {
+    thread: NonNull<Thread>,
+    /// What keeps it, if `THREADS` cannot any more.
+    _owned: Option<Rc<Thread>>,
+}
+
+impl std::ops::Deref for InUse {
+    type Target = Thread;
+
+    #[inline(always)]
+    fn deref(&self) -> &Thread {
+        // SAFETY: the pointer came from an `Rc<Thread>` that `THREADS` or `_owned` holds. `THREADS` lets go of it in two
+        // places: in `enter_slowly`, which keeps those that are busy, as this one is until `Me` is dropped; and when the
+        // thread ends, which it does not during an operation. `Me`, and so `InUse`, is not `Send`.
+        unsafe { self.thread.as_ref() }
+    }
 }
 
 impl Me<'_> {
@@ -128,21 +154,16 @@ impl Segment {
     /// # Errors
     /// `Evicted` when this process was judged dead; `Reentrant` inside another operation of this thread; `TooMany`
     /// when all slots are taken by the living. `Stop::Dead` when a dead process must be recovered to go on.
-    #[inline]
+    #[inline(always)]
     pub fn enter(&self) -> Step<Me<'_>> {
         #[cfg(debug_assertions)]
         if super::armed::is_dead() {
             return Err(Error::new(ErrorKind::Evicted, "a thread that a test has killed").into());
         }
         let generation = os::generation();
-        let found = THREADS.try_with(|threads| {
-            let threads = threads.try_borrow().ok()?;
-            let thread = threads.first()?;
-            (thread.segment_uid == self.uid && thread.fork_generation == generation).then(|| Rc::clone(thread))
-        });
-        let thread = match found {
-            Ok(Some(thread)) => thread,
-            _ => self.enter_slowly(generation)?,
+        let thread = match self.last_thread(generation) {
+            Some(thread) => InUse { thread, _owned: None },
+            None => self.enter_slowly(generation)?,
         };
         self.still_member()?;
         if thread.busy.replace(true) {
@@ -155,18 +176,25 @@ impl Segment {
     /// The slot of the calling thread, if it has one and its process is a member: for what needs a name and no intent.
     #[inline]
     pub fn current_slot(&self) -> Option<SlotId> {
-        let generation = os::generation();
-        let found = THREADS.try_with(|threads| {
-            let threads = threads.try_borrow().ok()?;
-            let thread = threads.first()?;
-            (thread.segment_uid == self.uid && thread.fork_generation == generation).then_some(thread.slot)
-        });
-        found.ok().flatten().filter(|_| self.still_member().is_ok())
+        let thread = self.last_thread(os::generation())?;
+        self.still_member().ok()?;
+        // SAFETY: as for `last_thread`, which has just found it.
+        Some(unsafe { thread.as_ref() }.slot)
+    }
+
+    /// The calling thread's place in this segment, if this is the segment that it used last.
+    #[inline(always)]
+    fn last_thread(&self, generation: u64) -> Option<NonNull<Thread>> {
+        LAST.get().filter(|thread| {
+            // SAFETY: what `LAST` points to is alive: a `Thread` clears it when it is dropped, and nobody else frees one.
+            let thread = unsafe { thread.as_ref() };
+            thread.segment_uid == self.uid && thread.fork_generation == generation
+        })
     }
 
     #[cold]
     #[inline(never)]
-    fn enter_slowly(&self, generation: u64) -> Step<Rc<Thread>> {
+    fn enter_slowly(&self, generation: u64) -> Step<InUse> {
         if !self.membership().is_current() {
             self.rejoin()?;
             // As at every attaching: what the dead hold, slabs not least, is of use to the living.
@@ -176,13 +204,13 @@ impl Segment {
         }
         let kept = THREADS.try_with(|threads| {
             let mut threads = threads.try_borrow_mut().ok()?;
-            threads.retain(|t| t.fork_generation == generation && t.segment.strong_count() > 0);
-            let at = threads.iter().position(|t| t.segment_uid == self.uid)?;
-            threads.swap(0, at); // local
-            Some(Rc::clone(&threads[0]))
+            threads.retain(|t| t.busy.get() || t.fork_generation == generation && t.segment.strong_count() > 0);
+            let thread = threads.iter().find(|t| t.segment_uid == self.uid && t.fork_generation == generation)?;
+            Some(NonNull::from(&**thread))
         });
         if let Ok(Some(thread)) = kept {
-            return Ok(thread);
+            LAST.set(Some(thread));
+            return Ok(InUse { thread, _owned: None });
         }
         let thread = Rc::new(Thread {
             segment_uid: self.uid,
@@ -192,13 +220,16 @@ impl Segment {
             busy: Cell::new(false),
             cache: RefCell::default(),
         });
-        // After the thread's destructors have run the slot serves this one operation and is given back with it.
-        let _ = THREADS.try_with(|threads| {
-            if let Ok(mut threads) = threads.try_borrow_mut() {
-                threads.insert(0, Rc::clone(&thread));
-            }
+        let pointer = NonNull::from(&*thread);
+        let kept = THREADS.try_with(|threads| {
+            let Ok(mut threads) = threads.try_borrow_mut() else { return false };
+            threads.push(Rc::clone(&thread));
+            LAST.set(Some(pointer));
+            true
         });
-        Ok(thread)
+        // After the thread's destructors have run (or in a signal handler that interrupts this very function) the slot serves
+        // this one operation and is given back with it.
+        Ok(InUse { thread: pointer, _owned: (!kept.unwrap_or(false)).then_some(thread) })
     }
 
     /// The state word of slot `index`.

@@ -262,21 +262,30 @@ impl Space {
     /// `Corrupted` if `off` is no multiple of 8, or the words do not lie below the limit.
     #[inline(always)]
     pub fn words(&self, off: u64, count: usize) -> Result<&[Word]> {
-        if !self.reaches(off, count) && !self.reaches_after_growth(off, count) {
-            return Err(out_of_bounds());
+        match self.glance(off, count) {
+            Some(words) => Ok(words),
+            None => self.words_after_growth(off, count),
+        }
+    }
+
+    /// [`Space::words`] as far as this process knows the space to have grown: `None` is no error yet.
+    #[inline(always)]
+    pub fn glance(&self, off: u64, count: usize) -> Option<&[Word]> {
+        if !self.reaches(off, count) {
+            return None;
         }
         #[cfg(not(loom))]
         // SAFETY: `base` is valid and 8-aligned for `reserved` bytes while `self` lives (invariant of the
         // constructors: page-aligned mapping, or leaked words). `off + 8 * count <= limit <= reserved` was just checked
         // without overflow, and `off` is a multiple of 8. `Word` is an `AtomicU64`, for which every bit pattern is
         // valid and concurrent modification, by other processes too, is defined.
-        return Ok(unsafe { std::slice::from_raw_parts(self.base.as_ptr().add((off / WORD) as usize), count) });
+        return Some(unsafe { std::slice::from_raw_parts(self.base.as_ptr().add((off / WORD) as usize), count) });
         #[cfg(loom)]
         {
             let Backing::Heap(words) = &self.backing else { unreachable!("loom runs on the heap twin only") };
             // SAFETY: the slice was leaked by `Space::heap` and is freed only by `drop`.
             let words = unsafe { words.as_ref() };
-            Ok(&words[(off / WORD) as usize..][..count])
+            Some(&words[(off / WORD) as usize..][..count])
         }
     }
 
@@ -305,12 +314,11 @@ impl Space {
     /// Another process may have grown the segment since the limit was read.
     #[cold]
     #[inline(never)]
-    fn reaches_after_growth(&self, off: u64, count: usize) -> bool {
-        let Some(grown_at) = self.grown_at.filter(|at| self.reaches(*at, 1)) else { return false };
-        if let Ok(word) = self.word(grown_at) {
-            self.raise_limit(word.load(Ordering::Acquire) / WORD * WORD);
+    fn words_after_growth(&self, off: u64, count: usize) -> Result<&[Word]> {
+        if let Some([grown]) = self.grown_at.and_then(|at| self.glance(at, 1)) {
+            self.raise_limit(grown.load(Ordering::Acquire) / WORD * WORD);
         }
-        self.reaches(off, count)
+        self.glance(off, count).ok_or_else(out_of_bounds)
     }
 }
 

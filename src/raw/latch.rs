@@ -41,6 +41,22 @@ pub fn sequence_of(word: u64) -> u32 {
     (word >> SEQUENCE_SHIFT) as u32
 }
 
+/// The sequence number now: the beginning of an optimistic read.
+#[inline(always)]
+pub fn observe(word: &Word) -> u32 {
+    // Acquire: everything that the release which stored this sequence did is visible.
+    sequence_of(word.load(Ordering::Acquire))
+}
+
+/// Whether all that was read since `sequence` was observed belongs to one state.
+#[inline(always)]
+pub fn is_unchanged(word: &Word, sequence: u32) -> bool {
+    // Pairs with the Release fence behind every taking of a latch: if any word read before was stored by a later
+    // holder, the sequence read here is at least that holder's.
+    fence(Ordering::Acquire);
+    sequence_of(word.load(Ordering::Relaxed)) == sequence
+}
+
 /// The word of a latch that `owner` holds and nobody else has ever seen.
 pub fn held_by(owner: u64) -> u64 {
     owner

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 
 use super::object::{self, Kind, NAMED, ObjectId};
 use super::recovery;
-use super::table::{Cursor, Expect, Pair, Table};
+use super::table::{Cursor, Expect, Pair, Shape, Table};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mem::layout::header;
 use crate::mem::{Me, Segment, Step};
@@ -61,7 +61,7 @@ pub fn look_up(segment: &Segment, name: &str) -> Result<Option<ObjectId>> {
     check(name)?;
     let Some(table) = directory(segment)? else { return Ok(None) };
     let hash = segment.hash(name.as_bytes());
-    let found = recovery_free(table.get(segment, hash, name.as_bytes(), decode))?;
+    let found = recovery_free(table.get(Shape::Boxed, segment, hash, name.as_bytes(), decode))?;
     found.transpose()
 }
 

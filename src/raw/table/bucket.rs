@@ -97,7 +97,7 @@ impl Geometry {
 #[inline(always)]
 pub fn index(hash: u64, buckets: u64) -> u64 {
     // `mask` covers the buckets of the doubling under way; those not split yet still answer for two residues.
-    let mask = u64::MAX >> (buckets.leading_zeros() & 63);
+    let mask = u64::MAX >> (buckets | 1).leading_zeros();
     let low = hash & mask;
     if low < buckets { low } else { low & (mask >> 1) }
 }
@@ -222,8 +222,19 @@ impl<'a> Bucket<'a> {
     /// The bucket at `off` of `space`.
     #[inline(always)]
     pub fn inside(space: &'a Space, geometry: &Geometry, off: u64) -> Result<Bucket<'a>> {
-        let words = space.words(off, geometry.bucket_words as usize)?;
-        Ok(Bucket { words, cell_words: geometry.cell_words as usize, live_mask: u64::MAX >> (8 - geometry.cells) })
+        Ok(Bucket::over(space.words(off, geometry.bucket_words as usize)?, geometry))
+    }
+
+    /// [`Bucket::inside`] as far as this process knows the space to have grown.
+    #[inline(always)]
+    pub fn glance(space: &'a Space, geometry: &Geometry, off: u64) -> Option<Bucket<'a>> {
+        Some(Bucket::over(space.glance(off, geometry.bucket_words as usize)?, geometry))
+    }
+
+    /// The bucket that is these words.
+    #[inline(always)]
+    fn over(words: &'a [Word], geometry: &Geometry) -> Bucket<'a> {
+        Bucket { words, cell_words: geometry.cell_words as usize, live_mask: u64::MAX >> (8 - geometry.cells) }
     }
 
     /// The latch of a primary bucket.

@@ -33,12 +33,15 @@ pub fn locate(bucket: u64) -> (usize, u64, u64) {
 /// Byte offset of bucket `bucket`.
 #[inline(always)]
 pub fn bucket_offset(root: &[Word], geometry: &Geometry, bucket: u64) -> Result<u64> {
+    place_of(root, geometry, bucket).ok_or_else(no_chunk)
+}
+
+/// Byte offset of bucket `bucket`, if it has a chunk.
+#[inline(always)]
+pub fn place_of(root: &[Word], geometry: &Geometry, bucket: u64) -> Option<u64> {
     let (index, position, _) = locate(bucket);
-    let chunk = root.get(root::DIRECTORY + index).map_or(0, |word| word.load(Ordering::Acquire));
-    if chunk == 0 {
-        return Err(no_chunk());
-    }
-    Ok(chunk.wrapping_add(position << geometry.bucket_shift))
+    let chunk = root.get(root::DIRECTORY + index)?.load(Ordering::Acquire);
+    (chunk != 0).then(|| chunk.wrapping_add(position << geometry.bucket_shift))
 }
 
 #[cold]

@@ -52,6 +52,12 @@ pub fn equal_bytes(words: &[Word], bytes: &[u8]) -> bool {
         && (rest.is_empty() || words.last().is_some_and(|word| word.load(Ordering::Relaxed) == word_of(rest, 0)))
 }
 
+/// The words of an inline key or value, which come as whole words.
+#[inline(always)]
+pub fn key_words<const COUNT: usize>(bytes: &[u8]) -> [u64; COUNT] {
+    std::array::from_fn(|i| word_of(bytes, i))
+}
+
 /// Copies words out.
 #[inline(always)]
 pub fn load_words(words: &[Word], out: &mut Vec<u64>) {
@@ -106,11 +112,24 @@ impl<'a> Entry<'a> {
     /// `Corrupted` if the lengths reach outside the segment.
     #[inline(always)]
     pub fn at(segment: &'a Segment, off: u64) -> Result<Entry<'a>> {
-        let head = segment.words(off, HEADER_WORDS)?;
+        let space = segment.space();
+        Entry::read(space.words(off, HEADER_WORDS)?, |count| space.words(off, count))
+    }
+
+    /// [`Entry::at`] as far as it needs no second look at the bounds.
+    #[inline(always)]
+    pub fn glance(segment: &'a Segment, off: u64) -> Option<Entry<'a>> {
+        let space = segment.space();
+        let words = |count| space.glance(off, count).ok_or(());
+        Entry::read(words(HEADER_WORDS).ok()?, words).ok()
+    }
+
+    #[inline(always)]
+    fn read<E>(head: &[Word], words: impl FnOnce(usize) -> Result<&'a [Word], E>) -> Result<Entry<'a>, E> {
         let lengths = head[0].load(Ordering::Relaxed);
         let (key_len, value_len) = (lengths as u32 as usize, (lengths >> 32) as usize);
         let handles = head[2].load(Ordering::Relaxed) as u32 as usize;
-        let words = segment.words(off, HEADER_WORDS + handles + words_for(key_len) + words_for(value_len))?;
+        let words = words(HEADER_WORDS + handles + words_for(key_len) + words_for(value_len))?;
         Ok(Entry { words, key_len, value_len, handles })
     }
 

@@ -126,12 +126,10 @@ impl Table {
         }
         let number = index(cursor.position.reverse_bits(), buckets);
         let primary = Bucket::at(segment, &self.geometry, bucket_offset(words, &self.geometry, number)?)?;
-        let before = latch::sequence_of(primary.latch().load(Ordering::Acquire));
+        let before = latch::observe(primary.latch());
         let wanted = |hash: u64| index(hash, buckets) == number && hash.reverse_bits() >= cursor.position;
         let copied = self.copy_chain(segment, primary, before, wanted, &mut copy);
-        fence(Ordering::Acquire); // as in `read`
-        let after = latch::sequence_of(primary.latch().load(Ordering::Relaxed));
-        if after != before || words[root::BUCKETS].load(Ordering::Acquire) != buckets {
+        if !latch::is_unchanged(primary.latch(), before) || words[root::BUCKETS].load(Ordering::Acquire) != buckets {
             return Ok(None);
         }
         if segment.poisoned() {

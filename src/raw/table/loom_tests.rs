@@ -11,7 +11,7 @@ use loom::thread;
 
 use super::bucket::{Bucket, Geometry, Live};
 use super::entry::equal_bytes;
-use super::read::{copy_inline, while_still};
+use super::read::{value_of, while_still};
 use super::{Shape, Table};
 use crate::mem::{Space, Step, Word, fence};
 use crate::raw::latch;
@@ -58,7 +58,7 @@ impl Model {
     fn new(lock: Lock) -> Arc<Model> {
         let geometry = Geometry::of(Shape::Inline { key: 1, value: 2 });
         let space = Space::heap(geometry.bucket_words.into());
-        let model = Model { space, table: Table { root: 0, geometry }, lock };
+        let model = Model { space, table: Table { root: 0, geometry, lines: 1 }, lock };
         let bucket = model.bucket();
         model.table.fill_cell(bucket.cell(0), &KEY.to_le_bytes(), &value(1));
         bucket.set_live(Live(0).with(0, HASH));
@@ -92,10 +92,14 @@ impl Model {
 
     /// One optimistic attempt: `None` if the bucket did not stand still.
     fn read(&self) -> Option<Option<u64>> {
-        let (bucket, key) = (self.bucket(), KEY.to_le_bytes());
-        let mut out = [0; 3];
-        let copy =
-            |bucket: Bucket<'_>, cell: usize, out: &mut [u64; 3]| Ok(copy_inline::<1, 2>(bucket.cell(cell), &key, out));
+        let bucket = self.bucket();
+        let mut out = [0; 2];
+        let copy = |bucket: Bucket<'_>, cell: usize, out: &mut [u64; 2]| {
+            Ok(value_of::<1, 2>(bucket.cell(cell), &[KEY]).map(|value| {
+                *out = value;
+                16
+            }))
+        };
         let found = while_still(bucket.latch(), || {
             Table::search_chain(&self.table.geometry, &self.space, HASH, bucket, &mut out, &copy)
         });
@@ -194,13 +198,11 @@ fn reader_without_its_fence_is_found_out() {
         };
         let bucket = model.bucket();
         let before = latch::sequence_of(bucket.latch().load(Ordering::Acquire));
-        let mut out = [0; 3];
-        let hit = bucket
-            .live()
-            .candidates(HASH)
-            .find_map(|cell| copy_inline::<1, 2>(bucket.cell(cell), &KEY.to_le_bytes(), &mut out));
-        if hit.is_some() && latch::sequence_of(bucket.latch().load(Ordering::Relaxed)) == before {
-            assert_eq!(out[1], !out[0], "a torn value");
+        let hit = bucket.live().candidates(HASH).find_map(|cell| value_of::<1, 2>(bucket.cell(cell), &[KEY]));
+        if let Some(value) = hit
+            && latch::sequence_of(bucket.latch().load(Ordering::Relaxed)) == before
+        {
+            assert_eq!(value[1], !value[0], "a torn value");
         }
         writer.join().unwrap();
     });

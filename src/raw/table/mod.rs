@@ -36,11 +36,13 @@
 mod bucket;
 mod directory;
 mod entry;
+mod glance;
 mod iterate;
 #[cfg(all(test, loom))]
 mod loom_tests;
 mod normalise;
 mod put;
+mod quick;
 mod read;
 mod recover;
 mod snapshot;
@@ -52,6 +54,7 @@ mod visit;
 pub use entry::{ValueCopy, load_words, store_bytes, words_for};
 pub use iterate::{Cursor, Pair};
 pub use put::{Expect, Put};
+pub use quick::Quick;
 pub use recover::{resolve, resume_clear};
 pub use visit::{check, visit, visit_handles};
 
@@ -122,6 +125,30 @@ pub struct Table {
 
 /// The most of them.
 const MAX_LINES: u64 = 8;
+
+/// Runs the first arm with the lengths of an inline shape as constants, for which the compiler drops every loop, and the
+/// second for a boxed one.
+macro_rules! by_shape {
+    ($shape:expr, $key:ident, $value:ident => $inline:expr, boxed => $boxed:expr) => {{
+        macro_rules! inline {
+            ($k:literal, $v:literal) => {{
+                const $key: usize = $k;
+                const $value: usize = $v;
+                $inline
+            }};
+        }
+        match $shape {
+            Shape::Inline { key: 1, value: 1 } => inline!(1, 1),
+            Shape::Inline { key: 2, value: 1 } => inline!(2, 1),
+            Shape::Inline { key: 1, value: 2 } => inline!(1, 2),
+            Shape::Inline { key: 1, value: 3 } => inline!(1, 3),
+            Shape::Inline { key: 2, value: 2 } => inline!(2, 2),
+            Shape::Inline { .. } => inline!(3, 1),
+            Shape::Boxed => $boxed,
+        }
+    }};
+}
+use by_shape;
 
 /// Builds an empty table and stores its root in `root_ref`.
 ///

@@ -3,10 +3,12 @@
 use std::cell::Cell;
 use std::sync::atomic::Ordering;
 
+use zerocopy::IntoBytes;
+
 use super::bucket::{Bucket, Geometry, block_of, index, tag_matches};
 use super::directory::bucket_offset;
-use super::entry::{Entry, equal_bytes, load_words};
-use super::{MAX_CHAIN, MAX_TRIES, OPTIMISTIC_TRIES, Shape, Table, contended, root};
+use super::entry::{Entry, key_words, load_words};
+use super::{MAX_CHAIN, MAX_TRIES, OPTIMISTIC_TRIES, Shape, Table, by_shape, contended, root};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mem::{Field, Op, OpKind, Segment, Space, Step, Word, fence};
 use crate::raw::latch;
@@ -31,7 +33,8 @@ enum Attempt {
 pub type Found = Option<usize>;
 
 impl Table {
-    /// Looks `key` up and gives the value's bytes to `read`; whole words, for an inline value.
+    /// Looks `key` up and gives the value's bytes to `read`; whole words, for an inline value. `shape` is the table's, from
+    /// whom it is a constant.
     ///
     /// # Blocking
     /// Never waits for a lock. A read that loses to writers eight times in a row tries to take the bucket's latch, so
@@ -43,42 +46,71 @@ impl Table {
     /// # Errors
     /// `Corrupted`, `Evicted`, `Contended`.
     #[inline]
-    pub fn get<R>(&self, segment: &Segment, hash: u64, key: &[u8], read: impl FnOnce(&[u8]) -> R) -> Step<Option<R>> {
-        let g = &self.geometry;
-        if g.boxed {
-            return self.get_boxed(segment, hash, key, read);
-        }
-        let mut out = [0u64; 3];
-        let found = match (g.key_words, g.value_words) {
-            // The constants let the compiler drop every loop.
-            (1, 1) => self.get_inline::<1, 1>(segment, hash, key, &mut out)?,
-            (2, 1) => self.get_inline::<2, 1>(segment, hash, key, &mut out)?,
-            (1, 2) => self.get_inline::<1, 2>(segment, hash, key, &mut out)?,
-            (1, 3) => self.get_inline::<1, 3>(segment, hash, key, &mut out)?,
-            (2, 2) => self.get_inline::<2, 2>(segment, hash, key, &mut out)?,
-            _ => self.get_inline::<3, 1>(segment, hash, key, &mut out)?,
-        };
-        Ok(found.map(|len| read(&zerocopy::IntoBytes::as_bytes(&out)[..len])))
+    pub fn get<R>(
+        &self,
+        shape: Shape,
+        segment: &Segment,
+        hash: u64,
+        key: &[u8],
+        read: impl FnOnce(&[u8]) -> R,
+    ) -> Step<Option<R>> {
+        by_shape!(shape,
+            KEY, VALUE => self.get_inline::<KEY, VALUE, R>(segment, hash, key, read),
+            boxed => self.get_boxed(segment, hash, key, read))
     }
 
     #[inline(always)]
-    fn get_inline<const KEY: usize, const VALUE: usize>(
+    fn get_inline<const KEY: usize, const VALUE: usize, R>(
         &self,
         segment: &Segment,
         hash: u64,
         key: &[u8],
-        out: &mut [u64; 3],
-    ) -> Step<Found> {
-        let copy = |bucket: Bucket<'_>, cell: usize, out: &mut [u64; 3]| {
-            Ok(copy_inline::<KEY, VALUE>(bucket.cell(cell), key, out))
+        read: impl FnOnce(&[u8]) -> R,
+    ) -> Step<Option<R>> {
+        let key = key_words::<KEY>(key);
+        let found = match self.glance::<KEY, VALUE>(segment, hash, &key) {
+            Some(found) => found,
+            None => self.look_inline::<KEY, VALUE>(segment, hash, &key)?,
         };
-        // A constant geometry: bounds checks and multiplications fold.
-        let geometry = const { &Geometry::of(Shape::Inline { key: KEY as u8, value: VALUE as u8 }) };
-        self.look_up(geometry, segment, hash, out, copy)
+        Ok(found.map(|value| read(value.as_bytes())))
     }
 
+    #[cold]
+    #[inline(never)]
+    fn look_inline<const KEY: usize, const VALUE: usize>(
+        &self,
+        segment: &Segment,
+        hash: u64,
+        key: &[u64; KEY],
+    ) -> Step<Option<[u64; VALUE]>> {
+        let mut out = [0; VALUE];
+        let copy = |bucket: Bucket<'_>, cell: usize, out: &mut [u64; VALUE]| {
+            let value = value_of(bucket.cell(cell), key);
+            Ok(value.map(|value| {
+                *out = value;
+                VALUE * 8
+            }))
+        };
+        Ok(self.look_up(segment, hash, &mut out, copy)?.map(|_| out))
+    }
+
+    #[inline]
     fn get_boxed<R>(&self, segment: &Segment, hash: u64, key: &[u8], read: impl FnOnce(&[u8]) -> R) -> Step<Option<R>> {
         let mut out = SCRATCH.try_with(Cell::take).unwrap_or_default();
+        let found = match self.glance_boxed(segment, hash, key, &mut out) {
+            Some(found) => Ok(found),
+            None => self.look_boxed(segment, hash, key, &mut out),
+        };
+        let result = found.map(|found| found.map(|len| read(&out[..].as_bytes()[..len])));
+        if out.capacity() <= SCRATCH_KEPT {
+            let _ = SCRATCH.try_with(|scratch| scratch.set(out));
+        }
+        result
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn look_boxed(&self, segment: &Segment, hash: u64, key: &[u8], out: &mut Vec<u64>) -> Step<Found> {
         let copy = |bucket: Bucket<'_>, cell: usize, out: &mut Vec<u64>| {
             let word = bucket.cell(cell)[0].load(Ordering::Acquire);
             if !tag_matches(word, hash) {
@@ -101,26 +133,19 @@ impl Table {
             load_words(words, out);
             Ok(Some(len))
         };
-        let found = self.look_up(const { &Geometry::of(Shape::Boxed) }, segment, hash, &mut out, copy);
-        let result = found.map(|found| found.map(|len| read(&zerocopy::IntoBytes::as_bytes(&out[..])[..len])));
-        if out.capacity() <= SCRATCH_KEPT {
-            let _ = SCRATCH.try_with(|scratch| scratch.set(out));
-        }
-        result
+        self.look_up(segment, hash, out, copy)
     }
 
     /// Tries until one attempt saw a consistent state.
-    #[inline(always)]
     fn look_up<O>(
         &self,
-        geometry: &Geometry,
         segment: &Segment,
         hash: u64,
         out: &mut O,
         copy: impl Fn(Bucket<'_>, usize, &mut O) -> Result<Option<usize>>,
     ) -> Step<Found> {
         for _ in 0..OPTIMISTIC_TRIES {
-            match self.attempt(geometry, segment, hash, out, &copy)? {
+            match self.attempt(segment, hash, out, &copy)? {
                 Attempt::Hit(len) => return Ok(Some(len)),
                 Attempt::Miss => return Ok(None),
                 Attempt::Changed => {}
@@ -129,15 +154,14 @@ impl Table {
         self.look_up_persistently(segment, hash, out, &copy)
     }
 
-    #[inline(always)]
     fn attempt<O>(
         &self,
-        geometry: &Geometry,
         segment: &Segment,
         hash: u64,
         out: &mut O,
         copy: &impl Fn(Bucket<'_>, usize, &mut O) -> Result<Option<usize>>,
     ) -> Result<Attempt> {
+        let geometry = &self.geometry;
         let root = self.root(segment)?;
         let buckets = root[root::BUCKETS].load(Ordering::Acquire);
         let primary = Bucket::at(segment, geometry, bucket_offset(root, geometry, index(hash, buckets))?)?;
@@ -155,7 +179,6 @@ impl Table {
         }
     }
 
-    #[inline(always)]
     pub(super) fn search_chain<O>(
         geometry: &Geometry,
         space: &Space,
@@ -190,7 +213,7 @@ impl Table {
         copy: &impl Fn(Bucket<'_>, usize, &mut O) -> Result<Option<usize>>,
     ) -> Step<Found> {
         for round in 0..MAX_TRIES {
-            match self.attempt(&self.geometry, segment, hash, out, copy)? {
+            match self.attempt(segment, hash, out, copy)? {
                 Attempt::Hit(len) => return Ok(Some(len)),
                 Attempt::Miss => return Ok(None),
                 Attempt::Changed => {}
@@ -245,30 +268,16 @@ impl Table {
 }
 
 /// What `read` made of a bucket, if its sequence stood still meanwhile.
-#[inline(always)]
 pub(super) fn while_still<R>(latch: &Word, read: impl FnOnce() -> R) -> Option<R> {
-    // Acquire: everything that the release which stored this sequence did is visible.
-    let before = latch::sequence_of(latch.load(Ordering::Acquire));
+    let before = latch::observe(latch);
     let found = read();
-    // Pairs with the Release fence behind every taking of a latch: if any word read above was stored by a later
-    // holder, the sequence read below is at least that holder's.
-    fence(Ordering::Acquire);
-    (latch::sequence_of(latch.load(Ordering::Relaxed)) == before).then_some(found)
+    latch::is_unchanged(latch, before).then_some(found)
 }
 
-/// Copies the value of an inline cell if its key is `key`; the value's length in bytes.
+/// The value of an inline cell if its key is `key`.
 #[inline(always)]
-pub(super) fn copy_inline<const KEY: usize, const VALUE: usize>(
-    cell: &[Word],
-    key: &[u8],
-    out: &mut [u64; 3],
-) -> Found {
+pub(super) fn value_of<const KEY: usize, const VALUE: usize>(cell: &[Word], key: &[u64; KEY]) -> Option<[u64; VALUE]> {
     let words = &cell[..KEY + VALUE];
-    let hit = equal_bytes(&words[..KEY], key);
-    if hit {
-        for (to, from) in out[..VALUE].iter_mut().zip(&words[KEY..]) {
-            *to = from.load(Ordering::Relaxed);
-        }
-    }
-    hit.then_some(VALUE * 8)
+    let hit = (0..KEY).all(|i| words[i].load(Ordering::Relaxed) == key[i]);
+    hit.then(|| std::array::from_fn(|i| words[KEY + i].load(Ordering::Relaxed)))
 }

@@ -36,7 +36,7 @@ pub(super) fn parent_of(fresh: u64) -> u64 {
 }
 
 impl Table {
-    /// After an insertion that found its bucket full: grows until the table is less than half full on average.
+    /// After an insertion that found its bucket full: grows until the table is less than two thirds full on average.
     ///
     /// The insertion is done and acknowledged whatever becomes of this; what cannot be split now is left to a later one.
     #[cold]
@@ -45,7 +45,7 @@ impl Table {
         for _ in 0..SPLITS {
             let buckets = root[root::BUCKETS].load(Ordering::Acquire);
             let room = buckets.saturating_mul(u64::from(self.geometry.usable));
-            if total(root).saturating_mul(2) <= room || buckets >= MAX_BUCKETS {
+            if total(root).saturating_mul(3) <= room.saturating_mul(2) || buckets >= MAX_BUCKETS {
                 return Ok(());
             }
             if !self.split(me, root)? {

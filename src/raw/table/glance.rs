@@ -1,0 +1,115 @@
+//! The quick look: a look-up while nothing is out of the ordinary.
+//!
+//! It answers, or it says nothing: any bound that does not hold, any change meanwhile, and the caller looks again the long way (`read`), which also finds out what is wrong. So the common path carries no errors.
+//!
+//! The protocol is that of `read`: one sequence before and after, and on a miss one number of buckets.
+
+use std::sync::atomic::Ordering;
+
+use super::bucket::{Bucket, Geometry, block_of, index, tag_matches};
+use super::directory::place_of;
+use super::entry::{Entry, load_words};
+use super::read::value_of;
+use super::{MAX_CHAIN, Shape, Table, root};
+use crate::mem::{Segment, Word};
+use crate::raw::latch;
+
+/// A bucket under observation.
+struct Watched<'a> {
+    bucket: Bucket<'a>,
+    sequence: u32,
+    root: &'a [Word],
+    buckets: u64,
+}
+
+impl Table {
+    /// The value of an inline entry, `Some(None)` if there is none, or no answer.
+    #[inline(always)]
+    pub(super) fn glance<const KEY: usize, const VALUE: usize>(
+        &self,
+        segment: &Segment,
+        hash: u64,
+        key: &[u64; KEY],
+    ) -> Option<Option<[u64; VALUE]>> {
+        // A constant geometry: bounds checks and multiplications fold.
+        let geometry = const { &Geometry::of(Shape::Inline { key: KEY as u8, value: VALUE as u8 }) };
+        let watched = self.watch(geometry, segment, hash)?;
+        let mut bucket = watched.bucket;
+        for _ in 0..MAX_CHAIN {
+            for cell in bucket.live().candidates(hash) {
+                if let Some(value) = value_of::<KEY, VALUE>(bucket.cell(cell), key) {
+                    return watched.answer(segment, Some(value));
+                }
+            }
+            match bucket.link() {
+                0 => return watched.answer(segment, None),
+                link => bucket = Bucket::glance(segment.space(), geometry, link)?,
+            }
+        }
+        None
+    }
+
+    /// The value of a boxed entry, copied to `out` if it does not exceed its capacity; its length in bytes.
+    #[inline(always)]
+    pub(super) fn glance_boxed(
+        &self,
+        segment: &Segment,
+        hash: u64,
+        key: &[u8],
+        out: &mut Vec<u64>,
+    ) -> Option<Option<usize>> {
+        let geometry = const { &Geometry::of(Shape::Boxed) };
+        let watched = self.watch(geometry, segment, hash)?;
+        let mut bucket = watched.bucket;
+        for _ in 0..MAX_CHAIN {
+            for cell in bucket.live().candidates(hash) {
+                let word = bucket.cell(cell)[0].load(Ordering::Acquire);
+                if !tag_matches(word, hash) {
+                    continue;
+                }
+                segment.space().prefetch(block_of(word), self.lines);
+                let entry = Entry::glance(segment, block_of(word))?;
+                if !entry.has_key(key) {
+                    continue;
+                }
+                let (words, len) = entry.value();
+                out.clear();
+                if words.len() > out.capacity() {
+                    return None;
+                }
+                load_words(words, out);
+                return watched.answer(segment, Some(len));
+            }
+            match bucket.link() {
+                0 => return watched.answer(segment, None),
+                link => bucket = Bucket::glance(segment.space(), geometry, link)?,
+            }
+        }
+        None
+    }
+
+    #[inline(always)]
+    fn watch<'a>(&self, geometry: &Geometry, segment: &'a Segment, hash: u64) -> Option<Watched<'a>> {
+        let root = segment.space().glance(self.root, root::WORDS)?;
+        let buckets = root[root::BUCKETS].load(Ordering::Acquire);
+        let off = place_of(root, geometry, index(hash, buckets))?;
+        let bucket = Bucket::glance(segment.space(), geometry, off)?;
+        // The cells' further lines come along with the first, instead of after it.
+        segment.space().prefetch(off + 64, u64::from(geometry.bucket_words) / 8 - 1);
+        Some(Watched { bucket, sequence: latch::observe(bucket.latch()), root, buckets })
+    }
+}
+
+impl Watched<'_> {
+    /// `found`, if it is what the table held at one moment.
+    #[inline(always)]
+    fn answer<R>(&self, segment: &Segment, found: Option<R>) -> Option<Option<R>> {
+        // LINEARIZES: a hit, at this second reading of the sequence.
+        if !latch::is_unchanged(self.bucket.latch(), self.sequence) || segment.poisoned() {
+            return None;
+        }
+        // LINEARIZES: a miss, at the second reading of the number of buckets: the key had no other place to be.
+        let settled = found.is_some() || self.root[root::BUCKETS].load(Ordering::Acquire) == self.buckets;
+        settled.then_some(found)
+    }
+}
