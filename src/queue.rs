@@ -8,9 +8,9 @@ use crate::codec::{Auto, Codec, fingerprint};
 use crate::dict::prepare_handles;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::{Handle, handle_traits};
-use crate::mem::{Segment, Step, Stop};
+use crate::mem::{Segment, SmallCopy, Step, Stop};
 use crate::raw::object::{Kind, ObjectId};
-use crate::raw::ring::{Pop, Push, Ring, Sleeper, Spec};
+use crate::raw::ring::{Pop, Push, Quick, Ring, Sleeper, Spec};
 use crate::raw::wait::Deadline;
 use crate::raw::{collect, recovery};
 
@@ -213,28 +213,51 @@ impl<T, C: Codec<T>> Queue<T, C> {
     fn encoded<R>(&self, item: &T, f: impl FnOnce(&Segment, &[u8], &[u64]) -> Result<R>) -> Result<R> {
         let segment = self.segment()?;
         C::with_encoded(item, |encoded| {
+            if !encoded.has_handles() {
+                return f(segment, encoded.bytes(), &[]);
+            }
             let handles = prepare_handles(segment, self.handle.hold.id(), &encoded)?;
             f(segment, encoded.bytes(), &handles)
         })?
     }
 
+    #[inline(always)]
     fn put_until(&self, item: &T, deadline: impl FnOnce() -> Deadline) -> Result<Put> {
-        self.encoded(item, |segment, bytes, handles| {
+        self.encoded(item, |segment, bytes, handles| match self.push(segment, bytes, handles)? {
+            Put::Done => Ok(Put::Done),
+            Put::Full => self.push_when_there_is_room(segment, bytes, handles, deadline()),
+        })
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn push_when_there_is_room(
+        &self,
+        segment: &Segment,
+        bytes: &[u8],
+        handles: &[u64],
+        deadline: Deadline,
+    ) -> Result<Put> {
+        let mut sleeper = self.ring.wait_for_room(segment, deadline);
+        while next(segment, &mut sleeper)? {
             if self.push(segment, bytes, handles)? == Put::Done {
                 return Ok(Put::Done);
             }
-            let mut sleeper = self.ring.wait_for_room(segment, deadline());
-            while next(segment, &mut sleeper)? {
-                if self.push(segment, bytes, handles)? == Put::Done {
-                    return Ok(Put::Done);
-                }
-            }
-            Ok(Put::Full)
-        })
+        }
+        Ok(Put::Full)
     }
 
     #[inline(always)]
     fn push(&self, segment: &Segment, bytes: &[u8], handles: &[u64]) -> Result<Put> {
+        if handles.is_empty() && recovery::run_quickly(segment, |me| self.ring.push_quickly(me, bytes)).is_some() {
+            return Ok(Put::Done);
+        }
+        self.push_slowly(segment, bytes, handles)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn push_slowly(&self, segment: &Segment, bytes: &[u8], handles: &[u64]) -> Result<Put> {
         match recovery::run(segment, |me| self.ring.push(me, bytes, handles))? {
             Push::Done => Ok(Put::Done),
             Push::Full => Ok(Put::Full),
@@ -242,12 +265,19 @@ impl<T, C: Codec<T>> Queue<T, C> {
         }
     }
 
+    #[inline(always)]
     fn get_until(&self, deadline: impl FnOnce() -> Deadline) -> Result<Option<T>> {
         let segment = self.segment()?;
-        if let Some(item) = self.pop(segment)? {
-            return Ok(Some(item));
+        match self.pop(segment)? {
+            Some(item) => Ok(Some(item)),
+            None => self.pop_when_there_is_one(segment, deadline()),
         }
-        let mut sleeper = self.ring.wait_for_item(segment, deadline());
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn pop_when_there_is_one(&self, segment: &Segment, deadline: Deadline) -> Result<Option<T>> {
+        let mut sleeper = self.ring.wait_for_item(segment, deadline);
         while next(segment, &mut sleeper)? {
             if let Some(item) = self.pop(segment)? {
                 return Ok(Some(item));
@@ -258,6 +288,17 @@ impl<T, C: Codec<T>> Queue<T, C> {
 
     #[inline(always)]
     fn pop(&self, segment: &Segment) -> Result<Option<T>> {
+        let mut copy = SmallCopy::empty();
+        match recovery::run_quickly(segment, |me| self.ring.pop_quickly(me, &mut copy)) {
+            Some(Quick::Item) => C::decode(copy.bytes()).map(Some),
+            Some(Quick::Empty) => Ok(None),
+            None => self.pop_slowly(segment),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn pop_slowly(&self, segment: &Segment) -> Result<Option<T>> {
         let mut out = SCRATCH.try_with(Cell::take).unwrap_or_default();
         let mut kept = Vec::new();
         let popped = recovery::run(segment, |me| {

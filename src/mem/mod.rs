@@ -3,6 +3,7 @@
 //! This floor knows nothing of tables, rings or objects. Where it meets a dead process it says so
 //! ([`Stop::Dead`]) and leaves recovery to the floor above, which knows what the dead one was doing.
 
+mod bulk;
 mod heap;
 mod intent;
 pub(crate) mod layout;
@@ -14,6 +15,7 @@ mod slots;
 mod step;
 mod word;
 
+pub use bulk::{SmallCopy, load_bytes, load_words, store_bytes};
 pub use heap::HeapStats;
 pub use intent::{Field, Intent, Op, OpKind};
 pub use locator::{Locator, SegmentId};

@@ -11,9 +11,9 @@
 
 use std::sync::atomic::Ordering;
 
-use super::table::{load_words, store_bytes, words_for};
+use super::table::words_for;
 use crate::error::{Error, ErrorKind, Result};
-use crate::mem::{Field, Intent, Me, Op, OpKind, Segment, Word};
+use crate::mem::{Field, Intent, Me, Op, OpKind, Segment, Word, load_words, store_bytes};
 
 const LOCK: usize = 0;
 const VALUE: usize = 1;

@@ -51,6 +51,7 @@ use part::Part;
 use place::{Place, Room, room_at};
 use shape::{FIRST_SLOTS, FirstPart, PartName, Shape};
 
+pub use pop::Quick;
 pub use recover::resolve;
 pub use sleep::Sleeper;
 pub use visit::{check, visit, visit_handles};

@@ -5,44 +5,14 @@
 //!
 //! # Invariants
 //!
-//! 1. Bytes are copied word by word with relaxed accesses. The slot's publication orders them for the consumer, the
+//! 1. Bytes are copied with relaxed accesses. The slot's publication orders them for the consumer, the
 //!    slot's release orders the consumer's loads before the next producer's stores.
 //! 2. A length is believed only after it was compared with the size of the block it is said to lie in.
 
 use std::sync::atomic::Ordering;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::mem::{Field, Me, Segment, WORD, Word};
-
-/// Stores `bytes`, the last word padded with zeros.
-pub(super) fn store(words: &[Word], bytes: &[u8]) {
-    let (whole, rest) = bytes.as_chunks::<8>();
-    for (word, chunk) in words.iter().zip(whole) {
-        word.store(u64::from_le_bytes(*chunk), Ordering::Relaxed);
-    }
-    if !rest.is_empty()
-        && let Some(word) = words.get(whole.len())
-    {
-        let mut last = [0; 8];
-        last[..rest.len()].copy_from_slice(rest);
-        word.store(u64::from_le_bytes(last), Ordering::Relaxed);
-    }
-}
-
-/// Appends the first `length` bytes in `words` to `out`.
-pub(super) fn load(words: &[Word], length: usize, out: &mut Vec<u8>) {
-    let length = length.min(words.len() * 8);
-    let start = out.len();
-    out.resize(start + length, 0);
-    let (whole, rest) = out[start..].as_chunks_mut::<8>();
-    for (chunk, word) in whole.iter_mut().zip(words) {
-        *chunk = word.load(Ordering::Relaxed).to_le_bytes();
-    }
-    if !rest.is_empty() {
-        let last = words[length / 8].load(Ordering::Relaxed).to_le_bytes();
-        rest.copy_from_slice(&last[..rest.len()]);
-    }
-}
+use crate::mem::{Field, Me, Segment, WORD, Word, load_bytes, store_bytes};
 
 /// Allocates and fills the block of an item. The intent's `Alloc` names it.
 ///
@@ -59,7 +29,7 @@ pub(super) fn allocate(me: &Me<'_>, bytes: &[u8], handles: &[u64]) -> Result<u64
     for (word, handle) in words[1..].iter().zip(handles) {
         word.store(*handle, Ordering::Relaxed);
     }
-    store(&words[1 + handles.len()..], bytes);
+    store_bytes(&words[1 + handles.len()..], bytes);
     Ok(block)
 }
 
@@ -91,6 +61,6 @@ impl<'a> Boxed<'a> {
 
     /// Appends its bytes to `out`.
     pub fn load(&self, out: &mut Vec<u8>) {
-        load(self.words, self.length, out);
+        load_bytes(self.words, self.length, out);
     }
 }

@@ -24,12 +24,12 @@
 use std::sync::atomic::Ordering;
 
 use super::part::{CLOSED, Part};
-use super::payload::{self, Boxed};
+use super::payload::Boxed;
 use super::place::{Find, find_at};
 use super::slot::{BOXED, Claim, Seen, Slot, State};
 use super::{Pop, Ring, wake};
 use crate::error::{Error, ErrorKind};
-use crate::mem::{Field, Me, Op, OpKind, Step, Stop};
+use crate::mem::{Field, Me, Op, OpKind, SmallCopy, Step, Stop, load_bytes};
 
 const POP: u64 = Op::new(OpKind::RingPop).pack();
 
@@ -39,6 +39,15 @@ enum Claimed<'a> {
     Slot { slot: Slot<'a>, part: Part<'a>, index: u32, seen: Seen, wake: bool },
     /// There is none.
     None(Pop),
+}
+
+/// How a quick pop ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quick {
+    /// An item was taken.
+    Item,
+    /// There is none.
+    Empty,
 }
 
 impl Ring {
@@ -60,29 +69,58 @@ impl Ring {
     /// `Stop::Dead` if a dead process is in the way: nothing was taken. `Corrupted`; `Stalled` if a living producer has
     /// been writing one item for 30 s. What `keep` fails with; then the intent still names the item, and resolving it
     /// gives it back.
-    #[inline]
+    #[inline(never)]
     pub fn pop(&self, me: &Me<'_>, out: &mut Vec<u8>, keep: &mut dyn FnMut(u64) -> Step<()>) -> Step<Pop> {
         out.clear();
-        // The path of a word from a ring that is neither contended nor ended: one straight line, no call but at its
-        // end.
-        if out.capacity() >= 8
-            && let Some(part) = self.first_part(me.segment, &self.pop_at)
-            && part.returned().load(Ordering::Acquire) == 0
-            && let Some((place, words, seen)) = part.at(part.head())
-            && seen.is_full_at(place)
-            && seen.length() == 8
-        {
-            let slot = Slot::over(&words[0]);
-            self.announce(me, &part, place.index(), POP);
-            if let Claim::Mine { wake } = slot.claim_to_read(seen, me.owner()) {
-                part.advance(part.head(), place, place.after(part.slots));
-                out.extend_from_slice(&words[1].load(Ordering::Relaxed).to_le_bytes());
-                // LINEARIZES: the pop. Release: the next producer of the slot writes after our load.
-                slot.free(seen.lap());
-                return self.end_pop(me, slot, wake, false);
-            }
+        let (slot, part, index, seen, wake) = match self.claim_item(me)? {
+            Claimed::Slot { slot, part, index, seen, wake } => (slot, part, index, seen, wake),
+            Claimed::None(why) => return Ok(why),
+        };
+        let handles = if seen.length() == BOXED {
+            let block = part.payload(index)[0].load(Ordering::Relaxed);
+            self.take_boxed(me, slot, seen, block, out, keep)?
+        } else {
+            load_bytes(part.payload(index), seen.length() as usize, out);
+            // LINEARIZES: the pop. Release: the next producer of the slot writes after our loads.
+            slot.free(seen.lap());
+            false
+        };
+        self.end_pop(me, slot, wake, handles)
+    }
+
+    /// [`Ring::pop`] of an item that is in its slot, and no longer than `out` holds, from a ring that is neither contended nor
+    /// ended: one straight line. `None`: nothing has happened.
+    #[inline(always)]
+    pub fn pop_quickly(&self, me: &Me<'_>, out: &mut SmallCopy) -> Option<Quick> {
+        let part = self.first_part(me.segment, &self.pop_at)?;
+        if part.returned().load(Ordering::Acquire) != 0 {
+            return None;
         }
-        self.pop_slowly(me, out, keep)
+        let (place, words, seen) = part.at(part.head())?;
+        if !seen.is_full_at(place) {
+            let nothing = seen.is_empty_at(place) && part.next().load(Ordering::Acquire) == 0;
+            return nothing.then_some(Quick::Empty);
+        }
+        let (state, payload) = words.split_first()?;
+        let length = seen.length() as usize;
+        if length > SmallCopy::ROOM.min(payload.len() * 8) {
+            return None;
+        }
+        let slot = Slot::over(state);
+        self.announce(me, &part, place.index(), POP);
+        let Claim::Mine { wake } = slot.claim_to_read(seen, me.owner()) else {
+            me.intent.set(Field::Op, 0);
+            return None;
+        };
+        part.advance(part.head(), place, place.after(part.slots));
+        out.load(payload, length);
+        // LINEARIZES: the pop. Release: the next producer of the slot writes after our loads.
+        slot.free(seen.lap());
+        if wake {
+            let _ = self.wake_and_end_pop(me, slot, false); // the item is ours, whatever becomes of this
+        }
+        me.intent.set(Field::Op, 0);
+        Some(Quick::Item)
     }
 
     #[inline(always)]
@@ -101,24 +139,6 @@ impl Ring {
         wake::wake_producer(&self.shape, me.segment, slot)?;
         me.intent.set(Field::Op, 0);
         Ok(Pop::Item { handles })
-    }
-
-    #[inline(never)]
-    fn pop_slowly(&self, me: &Me<'_>, out: &mut Vec<u8>, keep: &mut dyn FnMut(u64) -> Step<()>) -> Step<Pop> {
-        let (slot, part, index, seen, wake) = match self.claim_item(me)? {
-            Claimed::Slot { slot, part, index, seen, wake } => (slot, part, index, seen, wake),
-            Claimed::None(why) => return Ok(why),
-        };
-        let handles = if seen.length() == BOXED {
-            let block = part.payload(index)[0].load(Ordering::Relaxed);
-            self.take_boxed(me, slot, seen, block, out, keep)?
-        } else {
-            payload::load(part.payload(index), seen.length() as usize, out);
-            // LINEARIZES: the pop. Release: the next producer of the slot writes after our loads.
-            slot.free(seen.lap());
-            false
-        };
-        self.end_pop(me, slot, wake, handles)
     }
 
     /// Copies an item out of its block, frees the slot, then the block; whether there were handles.

@@ -28,7 +28,7 @@ use super::place::{Place, Room, room_at};
 use super::slot::{BOXED, Claim, Seen, Slot, State};
 use super::{Push, Ring, wake};
 use crate::error::{Error, ErrorKind};
-use crate::mem::{Field, Me, Op, OpKind, Step, Stop};
+use crate::mem::{Field, Me, Op, OpKind, Step, Stop, store_bytes};
 
 const PUSH: u64 = Op::new(OpKind::RingPush).pack();
 /// Phase of a push with a block that has claimed its slot.
@@ -62,28 +62,48 @@ impl Ring {
     /// `Stop::Dead` if a dead process is in the way: nothing was queued, the intent is clear. Of the rest,
     /// `OutOfMemory` and `TooLarge` for an item that needs a block, `Corrupted`; the intent may still say what was
     /// begun.
-    #[inline]
+    #[inline(never)]
     pub fn push(&self, me: &Me<'_>, bytes: &[u8], handles: &[u64]) -> Step<Push> {
-        // The path of a word into a ring that is neither contended nor ended: one straight line, no call but at its
-        // end.
-        if handles.is_empty()
-            && let Ok(word) = <[u8; 8]>::try_from(bytes)
-            && let Some(part) = self.first_part(me.segment, &self.push_at)
-            && part.next().load(Ordering::Acquire) == 0
-            && let Some((place, words, seen)) = part.at(part.tail())
-            && seen.is_empty_at(place)
-        {
-            let slot = Slot::over(&words[0]);
-            self.announce(me, &part, place.index(), PUSH);
-            if let Claim::Mine { wake } = slot.claim_to_write(seen, me.owner()) {
-                part.advance(part.tail(), place, place.after(part.slots));
-                words[1].store(u64::from_le_bytes(word), Ordering::Relaxed);
-                // LINEARIZES: the push. Release: the consumer that sees FULL sees the word.
-                slot.publish(place.lap(), 8);
-                return self.end_push(me, slot, wake);
-            }
+        if bytes.len() > self.shape.inline as usize || !handles.is_empty() {
+            return self.push_boxed(me, bytes, handles);
         }
-        self.push_slowly(me, bytes, handles)
+        match self.claim_room(me)? {
+            Claimed::Slot { slot, part, place, wake } => {
+                store_bytes(part.payload(place.index()), bytes);
+                // LINEARIZES: the push. Release: the consumer that sees FULL sees the bytes.
+                slot.publish(place.lap(), bytes.len() as u64);
+                self.end_push(me, slot, wake)
+            }
+            Claimed::None(why) => Ok(why),
+        }
+    }
+
+    /// [`Ring::push`] of an item without handles that fits a slot of a ring which is neither contended nor ended nor full: one
+    /// straight line. `None`: nothing has happened.
+    #[inline(always)]
+    pub fn push_quickly(&self, me: &Me<'_>, bytes: &[u8]) -> Option<()> {
+        let part = self.first_part(me.segment, &self.push_at)?;
+        let (place, words, seen) = part.at(part.tail())?;
+        let open = part.next().load(Ordering::Acquire) == 0;
+        if bytes.len() > self.shape.inline as usize || !open || !seen.is_empty_at(place) {
+            return None;
+        }
+        let (state, payload) = words.split_first()?;
+        let slot = Slot::over(state);
+        self.announce(me, &part, place.index(), PUSH);
+        let Claim::Mine { wake } = slot.claim_to_write(seen, me.owner()) else {
+            me.intent.set(Field::Op, 0);
+            return None;
+        };
+        part.advance(part.tail(), place, place.after(part.slots));
+        store_bytes(payload, bytes);
+        // LINEARIZES: the push. Release: the consumer that sees FULL sees the bytes.
+        slot.publish(place.lap(), bytes.len() as u64);
+        if wake {
+            let _ = self.wake_and_end_push(me, slot); // the item is queued, whatever becomes of this
+        }
+        me.intent.set(Field::Op, 0);
+        Some(())
     }
 
     #[inline(always)]
@@ -102,22 +122,6 @@ impl Ring {
         wake::wake_consumer(&self.shape, me.segment, slot)?;
         me.intent.set(Field::Op, 0);
         Ok(Push::Done)
-    }
-
-    #[inline(never)]
-    fn push_slowly(&self, me: &Me<'_>, bytes: &[u8], handles: &[u64]) -> Step<Push> {
-        if bytes.len() > self.shape.inline as usize || !handles.is_empty() {
-            return self.push_boxed(me, bytes, handles);
-        }
-        match self.claim_room(me)? {
-            Claimed::Slot { slot, part, place, wake } => {
-                payload::store(part.payload(place.index()), bytes);
-                // LINEARIZES: the push. Release: the consumer that sees FULL sees the bytes.
-                slot.publish(place.lap(), bytes.len() as u64);
-                self.end_push(me, slot, wake)
-            }
-            Claimed::None(why) => Ok(why),
-        }
     }
 
     fn push_boxed(&self, me: &Me<'_>, bytes: &[u8], handles: &[u64]) -> Step<Push> {

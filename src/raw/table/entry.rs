@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use super::bucket::{Geometry, block_of};
 use crate::error::{Error, ErrorKind, Result};
-use crate::mem::{Segment, Word};
+use crate::mem::{Segment, Word, load_words, store_bytes};
 
 const HEADER_WORDS: usize = 3;
 
@@ -31,18 +31,6 @@ pub fn word_of(bytes: &[u8], i: usize) -> u64 {
     }
 }
 
-/// Stores `bytes`, zero-padded, into `words`.
-#[inline(always)]
-pub fn store_bytes(words: &[Word], bytes: &[u8]) {
-    let (whole, rest) = bytes.as_chunks::<8>();
-    for (word, chunk) in words.iter().zip(whole) {
-        word.store(u64::from_le_bytes(*chunk), Ordering::Relaxed);
-    }
-    for (i, word) in words.iter().enumerate().skip(whole.len()) {
-        word.store(if i == whole.len() { word_of(rest, 0) } else { 0 }, Ordering::Relaxed);
-    }
-}
-
 /// Whether `words` hold `bytes`, zero-padded.
 #[inline(always)]
 pub fn equal_bytes(words: &[Word], bytes: &[u8]) -> bool {
@@ -56,12 +44,6 @@ pub fn equal_bytes(words: &[Word], bytes: &[u8]) -> bool {
 #[inline(always)]
 pub fn key_words<const COUNT: usize>(bytes: &[u8]) -> [u64; COUNT] {
     std::array::from_fn(|i| word_of(bytes, i))
-}
-
-/// Copies words out.
-#[inline(always)]
-pub fn load_words(words: &[Word], out: &mut Vec<u64>) {
-    out.extend(words.iter().map(|word| word.load(Ordering::Relaxed)));
 }
 
 /// An entry block, its lengths checked against the segment's bounds.

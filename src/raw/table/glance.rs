@@ -8,10 +8,10 @@ use std::sync::atomic::Ordering;
 
 use super::bucket::{Bucket, Geometry, block_of, index, tag_matches};
 use super::directory::place_of;
-use super::entry::{Entry, load_words};
+use super::entry::Entry;
 use super::read::value_of;
 use super::{MAX_CHAIN, Shape, Table, root};
-use crate::mem::{Segment, Word};
+use crate::mem::{Segment, Word, load_words};
 use crate::raw::latch;
 
 /// A bucket under observation.

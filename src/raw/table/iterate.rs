@@ -11,10 +11,10 @@ use std::sync::atomic::Ordering;
 
 use super::bucket::{Bucket, index};
 use super::directory::bucket_offset;
-use super::entry::{Content, content, hash_of, load_words};
+use super::entry::{Content, content, hash_of};
 use super::{MAX_CHAIN, MAX_TRIES, Table, contended, root};
 use crate::error::{Error, ErrorKind, Result};
-use crate::mem::{Segment, Step, fence};
+use crate::mem::{Segment, Step, fence, load_words};
 use crate::raw::latch;
 
 /// An entry copied out of a table.

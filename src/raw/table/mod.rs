@@ -51,7 +51,7 @@ mod split;
 mod tests;
 mod visit;
 
-pub use entry::{ValueCopy, load_words, store_bytes, words_for};
+pub use entry::{ValueCopy, words_for};
 pub use iterate::{Cursor, Pair};
 pub use put::{Expect, Put};
 pub use quick::Quick;

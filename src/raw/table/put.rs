@@ -17,10 +17,10 @@ use std::sync::atomic::Ordering;
 
 use super::bucket::{Bucket, Geometry, Live, block_of, boxed_cell, index, tag_matches};
 use super::directory::bucket_offset;
-use super::entry::{Content, Entry, ValueCopy, content, equal_bytes, store_bytes, word_of, words_for};
+use super::entry::{Content, Entry, ValueCopy, content, equal_bytes, word_of, words_for};
 use super::{MAX_CHAIN, Shape, Table, contended, count, root};
 use crate::error::{Error, Result};
-use crate::mem::{Field, Me, Op, OpKind, Step, Word};
+use crate::mem::{Field, Me, Op, OpKind, Step, Word, store_bytes};
 use crate::raw::latch;
 
 const SMALL: Geometry = Geometry::of(Shape::Inline { key: 1, value: 1 });

@@ -7,10 +7,10 @@ use zerocopy::IntoBytes;
 
 use super::bucket::{Bucket, Geometry, block_of, index, tag_matches};
 use super::directory::bucket_offset;
-use super::entry::{Entry, key_words, load_words};
+use super::entry::{Entry, key_words};
 use super::{MAX_CHAIN, MAX_TRIES, OPTIMISTIC_TRIES, Shape, Table, by_shape, contended, root};
 use crate::error::{Error, ErrorKind, Result};
-use crate::mem::{Field, Op, OpKind, Segment, Space, Step, Word, fence};
+use crate::mem::{Field, Op, OpKind, Segment, Space, Step, Word, fence, load_words};
 use crate::raw::latch;
 
 thread_local! {

@@ -5,11 +5,11 @@ use std::sync::atomic::Ordering;
 
 use super::bucket::{Bucket, LINK, LIVE, block_of, chain, index};
 use super::directory::{DIRECTORY_WORDS, MAX_BUCKETS, bucket_offset, locate};
-use super::entry::{content, hash_of, load_words};
+use super::entry::{content, hash_of};
 use super::iterate::Cursor;
 use super::{Table, root, total};
 use crate::error::{Error, Result};
-use crate::mem::{Segment, Word};
+use crate::mem::{Segment, Word, load_words};
 use crate::raw::latch;
 use crate::raw::names::recovery_free;
 
