@@ -2,6 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
+use smallvec::SmallVec;
+
 use super::{MAX_CHAIN, Shape};
 use crate::error::{Error, Result};
 use crate::mem::{Segment, Space, Word};
@@ -275,9 +277,13 @@ impl<'a> Bucket<'a> {
     }
 }
 
-/// The buckets of a chain, the primary one first.
-pub fn chain<'a>(segment: &'a Segment, geometry: &Geometry, primary: u64) -> Result<Vec<Bucket<'a>>> {
-    let mut buckets = vec![Bucket::at(segment, geometry, primary)?];
+/// The buckets of a chain, the primary one first; most have but one or two.
+pub type Chain<'a> = SmallVec<[Bucket<'a>; 4]>;
+
+/// Reads a chain.
+pub fn chain<'a>(segment: &'a Segment, geometry: &Geometry, primary: u64) -> Result<Chain<'a>> {
+    let mut buckets = Chain::new();
+    buckets.push(Bucket::at(segment, geometry, primary)?);
     loop {
         let link = buckets[buckets.len() - 1].link();
         if link == 0 {

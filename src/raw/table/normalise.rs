@@ -23,30 +23,42 @@ impl Table {
         number: u64,
         buckets: u64,
     ) -> Result<()> {
-        self.drop_strangers(segment, primary, number, buckets)?;
-        self.pull_up(segment, primary)?;
-        self.unlink_empty(segment, intent, primary)
-    }
-
-    /// Cells that were moved to another bucket, or (by a tidying that a kill cut short) to an earlier cell.
-    fn drop_strangers(&self, segment: &Segment, primary: u64, number: u64, buckets: u64) -> Result<()> {
         let all = chain(segment, &self.geometry, primary)?;
-        for (i, bucket) in all.iter().enumerate() {
+        for bucket in &all {
             let mut live = bucket.live();
             for cell in bucket.live_cells() {
-                let words = bucket.cell(cell);
-                let stranger = index(hash_of(segment, &self.geometry, words)?, buckets) != number;
-                if stranger || (i > 0 && self.is_in(segment, &all[..i], bucket, cell)?) {
+                if index(hash_of(segment, &self.geometry, bucket.cell(cell))?, buckets) != number {
                     live = live.without(cell);
                 }
             }
             if live != bucket.live() {
-                // As in `pull_up`, for the copy that a kill left there.
-                latch::bump(all[0].latch());
                 bucket.set_live(live);
             }
         }
-        Ok(())
+        self.pull_up(segment, &all)?;
+        self.unlink_empty(segment, intent, primary)
+    }
+
+    /// [`Table::normalise`] after one that a kill cut short: a cell may still be where it was moved from.
+    pub(super) fn normalise_again(
+        &self,
+        segment: &Segment,
+        intent: &Intent<'_>,
+        primary: u64,
+        number: u64,
+        buckets: u64,
+    ) -> Result<()> {
+        let all = chain(segment, &self.geometry, primary)?;
+        for (i, bucket) in all.iter().enumerate().skip(1) {
+            for cell in bucket.live_cells() {
+                if self.is_in(segment, &all[..i], bucket, cell)? {
+                    // As in `pull_up`, for the copy that a kill left there.
+                    latch::bump(all[0].latch());
+                    bucket.set_live(bucket.live().without(cell));
+                }
+            }
+        }
+        self.normalise(segment, intent, primary, number, buckets)
     }
 
     /// Whether one of `earlier` has the key of `cell` too.
@@ -69,8 +81,7 @@ impl Table {
         Ok(false)
     }
 
-    fn pull_up(&self, segment: &Segment, primary: u64) -> Result<()> {
-        let all = chain(segment, &self.geometry, primary)?;
+    fn pull_up(&self, segment: &Segment, all: &[Bucket<'_>]) -> Result<()> {
         for from in (1..all.len()).rev() {
             for cell in all[from].live_cells() {
                 let room = all[..from].iter().find(|b| b.live().count() < u32::from(self.geometry.usable));

@@ -92,7 +92,7 @@ impl Table {
             } else {
                 if latch::owner_of(segment.word(source)?.load(Ordering::Acquire)) == owner {
                     self.resume_unlinking(segment, intent, source)?;
-                    self.normalise(segment, intent, source, parent_of(fresh), buckets)?;
+                    self.normalise_again(segment, intent, source, parent_of(fresh), buckets)?;
                     latch::release_for(segment.word(source)?, owner);
                 }
                 latch::release_for(segment.word(target)?, owner);

@@ -18,6 +18,8 @@
 
 use std::sync::atomic::Ordering;
 
+use smallvec::SmallVec;
+
 use super::bucket::{Bucket, LATCH, LINK, LIVE, Live, chain, index};
 use super::directory::{MAX_BUCKETS, bucket_offset};
 use super::entry::hash_of;
@@ -26,6 +28,9 @@ use crate::error::Result;
 use crate::mem::{Field, Me, Op, OpKind, Step, Word};
 use crate::raw::latch;
 use crate::raw::wait::check_owner;
+
+/// The words and hashes of cells that belong into the new bucket.
+type Moving<'a> = SmallVec<[(&'a [Word], u64); 16]>;
 
 /// Splits done at most for one insertion.
 const SPLITS: u32 = 2;
@@ -164,8 +169,8 @@ impl Table {
     }
 
     /// The words and hashes of the cells of `source` that belong into bucket `fresh`.
-    fn moving_cells<'a>(&self, me: &Me<'a>, source: u64, fresh: u64) -> Result<Vec<(&'a [Word], u64)>> {
-        let mut moving = Vec::new();
+    fn moving_cells<'a>(&self, me: &Me<'a>, source: u64, fresh: u64) -> Result<Moving<'a>> {
+        let mut moving = Moving::new();
         for bucket in chain(me.segment, &self.geometry, source)? {
             for cell in bucket.live_cells() {
                 let words = bucket.cell(cell);
