@@ -105,9 +105,11 @@ pub(crate) fn note_handle(segment: SegmentId, id: ObjectId) {
     NESTED.with_borrow_mut(|nested| nested.push((segment, id)));
 }
 
-/// Notes why a handle could not be decoded.
-pub(crate) fn note_reason(error: Error) {
+/// serde's error for a handle that could not be decoded, whose reason is kept aside.
+pub(crate) fn reason<E: serde::de::Error>(error: Error) -> E {
+    let text = error.to_string();
     REASON.set(Some(error));
+    E::custom(text)
 }
 
 macro_rules! for_primitives {

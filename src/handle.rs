@@ -57,11 +57,7 @@ impl Handle {
         fingerprint: u64,
     ) -> Result<Handle, D::Error> {
         let address = Address::deserialize(deserializer)?;
-        open(&address, kind, fingerprint).map_err(|error| {
-            let text = error.to_string();
-            codec::note_reason(error);
-            serde::de::Error::custom(text)
-        })
+        open(&address, kind, fingerprint).map_err(codec::reason)
     }
 }
 

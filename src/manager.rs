@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::codec::{Auto, Codec};
+use crate::codec::{self, Auto, Codec};
 use crate::dict::Dict;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::Handle;
@@ -453,7 +453,7 @@ impl Serialize for Manager {
 impl<'de> Deserialize<'de> for Manager {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Manager, D::Error> {
         let (id, locator) = <(SegmentId, Locator)>::deserialize(deserializer)?;
-        let session = Session::locate(id, &locator).map_err(serde::de::Error::custom)?;
+        let session = Session::locate(id, &locator).map_err(codec::reason)?;
         Ok(Manager { session })
     }
 }

@@ -413,3 +413,52 @@ fn listing() {
     assert_eq!(objects.iter().find(|object| object.kind == ObjectKind::Dict).unwrap().holders, [me]);
     drop(dict);
 }
+
+/// A persistent segment all of whose 256 processes were killed, some in the middle of a clear, opens again.
+#[test]
+fn full_of_the_dead() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("segment");
+    // A process between, so that none of those who have been in the segment outlives the massacre.
+    let parent = fork(|| {
+        let manager = Manager::builder().capacity(64 << 20).create_file(&path).unwrap();
+        let kept = manager.named("kept").dict::<u64, u64>().unwrap();
+        let cleared = manager.named("cleared").dict::<u64, u64>().unwrap();
+        let lock = manager.named("lock").lock(()).unwrap();
+        let mut children = Vec::new();
+        for number in 1..256u64 {
+            kept.insert(&number, &number).unwrap();
+            cleared.insert(&number, &number).unwrap();
+            children.push(fork(|| {
+                let held = (number == 9).then(|| lock.lock().unwrap().into_guard());
+                kept.insert(&(1000 + number), &number).unwrap();
+                // A third of them die where they are, at a store of their own.
+                if cfg!(debug_assertions) && number % 3 == 0 {
+                    #[cfg(debug_assertions)]
+                    commons::testing::arm_kill(number);
+                    cleared.clear().unwrap();
+                    cleared.insert(&number, &number).unwrap();
+                }
+                std::mem::forget(held);
+                std::thread::sleep(Duration::from_secs(600));
+                0
+            }));
+            eventually("the child's insert", || kept.get(&(1000 + number)).unwrap().is_some());
+        }
+        for child in &children {
+            // SAFETY: a child of ours that has not been waited for.
+            unsafe { libc::kill(*child, libc::SIGKILL) };
+        }
+        children.into_iter().for_each(|child| assert_eq!(reap(child), -libc::SIGKILL));
+        // SAFETY: ends this process as a kill would.
+        unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+        0
+    });
+    assert_eq!(reap(parent), -libc::SIGKILL);
+    let manager = Manager::open_file(&path).unwrap();
+    manager.check().unwrap();
+    let kept = manager.existing("kept").dict::<u64, u64>().unwrap();
+    assert_eq!(kept.len().unwrap(), 510);
+    let lock = manager.existing("lock").lock(()).unwrap();
+    assert!(matches!(lock.lock().unwrap(), Held::Recovered(_)));
+}

@@ -10,8 +10,9 @@
 //! 2. Layers own fields: pages `run`; whoever allocates `alloc`, `alloc2`, `free`; structures `op`, `object`, `cell`.
 //! 3. `object` and `cell` mean something only while `op` is not zero. `op` is set before the first latch or claim
 //!    and cleared last.
-//! 4. A block that any record names in `alloc`, `alloc2` or `free`, and a page inside a `run`, is never handed out.
-//!    A block never moves between two fields of a record.
+//! 4. A block that any record names in `alloc`, `alloc2` or `free` is never handed out; nor is a page that such a block
+//!    lies in. (The pages of a `run` are RESERVED by its owner, which nobody else takes.) A block never moves between
+//!    two fields of a record.
 
 use std::sync::atomic::Ordering;
 
@@ -47,15 +48,15 @@ pub enum OpKind {
     TableRemove = 2,
     /// Split a bucket: `Object` the root, argument the new bucket's index.
     TableSplit = 3,
-    /// Remove all entries: `Object` the root, `Cell` the bucket, argument the next bucket's index.
+    /// Remove all entries: `Object` the root, `Cell` the bucket, argument the index of the bucket at hand.
     TableClear = 4,
     /// Hold a table still: `Object` the root.
     TableSnapshot = 5,
-    /// Push into a ring: `Object` the root, `Cell` the slot word.
+    /// Push into a ring, extending an unbounded one if need be: `Object` the root, `Cell` the slot word.
     RingPush = 6,
     /// Pop from a ring: the same.
     RingPop = 7,
-    /// Close a ring or extend an unbounded queue.
+    /// Close a ring: `Object` the root.
     RingSeal = 8,
     /// Build an object: argument its index.
     ObjectBuild = 9,
@@ -63,7 +64,7 @@ pub enum OpKind {
     ObjectDestroy = 10,
     /// Collect unreachable objects.
     Collect = 11,
-    /// Replace the value of a cell: `Cell` its word.
+    /// Replace the value of a cell: `Object` its root.
     CellPut = 12,
 }
 

@@ -142,12 +142,10 @@ pub struct ProcessRecord {
     pub time_ns: u64,
     /// Boot id of the machine.
     pub boot: [u64; 2],
-    /// The segment's descriptor in that process, for others to open by `/proc/<pid>/fd`.
-    pub fd: u64,
     /// Failed attempts to recover it.
     pub failures: u64,
     /// Unused.
-    pub spare: [u64; 23],
+    pub spare: [u64; 24],
 }
 
 /// One thread that changes the segment.
@@ -226,6 +224,8 @@ pub const FINGERPRINT: u64 = {
         size_of::<ObjectEntry>() as u64,
         PROCESSES,
         SLOTS,
+        OBJECT_CHUNKS,
+        super::heap::FORMAT,
     ];
     let mut hash = 0xcbf2_9ce4_8422_2325u64;
     let mut i = 0;

@@ -22,9 +22,8 @@
 //!    taken over when the recoverer is dead itself.
 //! 3. What cannot be known counts as alive.
 
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64 as LocalU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64 as LocalU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -33,7 +32,7 @@ use super::layout::{PROCESSES, ProcessRecord, header, process_record};
 use super::segment::Segment;
 use super::word::{Space, Word};
 use crate::error::{Error, ErrorKind, Result};
-use crate::os::{self, Evidence, Identity, LifeLock};
+use crate::os::{self, Evidence, FileId, Identity, LifeLock};
 
 const FREE: u64 = 0;
 const ALIVE: u64 = 1;
@@ -85,12 +84,18 @@ pub struct Membership {
     generation: LocalU64,
     /// `index << 32 | incarnation`.
     me: LocalU64,
+    heir: AtomicBool,
 }
 
 impl Membership {
     /// A membership that has not joined yet.
     pub fn outside(life: LifeLock) -> Membership {
-        Membership { life: Mutex::new(Arc::new(life)), generation: LocalU64::new(0), me: LocalU64::new(0) }
+        Membership {
+            life: Mutex::new(Arc::new(life)),
+            generation: LocalU64::new(0),
+            me: LocalU64::new(0),
+            heir: AtomicBool::new(false),
+        }
     }
 
     /// Whether this very process (and not the one that forked it) has joined.
@@ -109,6 +114,23 @@ impl Membership {
     pub(super) fn life(&self) -> Arc<LifeLock> {
         self.life.lock().clone()
     }
+
+    /// Whether the record came from a dead process, with all that this one has left undone.
+    pub fn is_heir(&self) -> bool {
+        self.heir.load(Ordering::Relaxed) // local
+    }
+
+    /// Notes that this process owns record `index`.
+    fn become_member(&self, index: u32, incarnation: u32) {
+        self.me.store(u64::from(index) << 32 | u64::from(incarnation), Ordering::Relaxed); // local
+        self.generation.store(os::generation(), Ordering::Release); // local
+    }
+
+    /// The same, of a record that was a dead process's.
+    pub(super) fn become_heir(&self, index: u32, incarnation: u32) {
+        self.heir.store(true, Ordering::Relaxed); // local
+        self.become_member(index, incarnation);
+    }
 }
 
 /// What is known of a process record.
@@ -126,7 +148,7 @@ pub enum Liveness {
 
 const _: () = assert!(std::mem::offset_of!(ProcessRecord, state) == 0);
 
-fn record(space: &Space, index: u32) -> Result<&[Word]> {
+pub(super) fn record(space: &Space, index: u32) -> Result<&[Word]> {
     if u64::from(index) >= PROCESSES {
         return Err(Error::corrupted("a process index is out of range"));
     }
@@ -146,14 +168,13 @@ macro_rules! field {
 /// Before the record says ALIVE nothing has happened; after it the process is a member that others recover.
 ///
 /// # Errors
-/// `TooMany` when all records are in use. The last record is taken only when the others are, so that a process
-/// that comes when the table is full of the dead gets in and can recover them.
-pub(super) fn join(space: &Space, membership: &Membership, fd: u32) -> Result<()> {
+/// `TooMany` when all records are in use.
+pub(super) fn join(space: &Space, membership: &Membership) -> Result<()> {
     let life = membership.life();
     for _ in 0..JOIN_TRIES {
         let mut probed = false;
         for index in 0..PROCESSES as u32 {
-            match try_join(space, membership, &life, index, fd)? {
+            match try_join(space, membership, &life, index)? {
                 Joining::Joined => return Ok(()),
                 Joining::Probed => probed = true,
                 Joining::Taken => {}
@@ -175,7 +196,7 @@ enum Joining {
     Taken,
 }
 
-fn try_join(space: &Space, membership: &Membership, life: &LifeLock, index: u32, fd: u32) -> Result<Joining> {
+fn try_join(space: &Space, membership: &Membership, life: &LifeLock, index: u32) -> Result<Joining> {
     let words = record(space, index)?;
     let state = &field!(words, state);
     if state_of(state.load(Ordering::Acquire)) != FREE {
@@ -189,9 +210,17 @@ fn try_join(space: &Space, membership: &Membership, life: &LifeLock, index: u32,
         life.unlock(index).map_err(life_error)?;
         return Ok(Joining::Taken);
     }
-    let generation = os::generation();
-    let identity = os::me();
     let incarnation = (incarnation_of(seen) + 1) & 0xff_ffff;
+    identify(words);
+    space.word(header!(processes_used))?.fetch_max(u64::from(index) + 1, Ordering::AcqRel);
+    state.store(pack(ALIVE, incarnation, NOBODY), Ordering::Release);
+    membership.become_member(index, incarnation);
+    Ok(Joining::Joined)
+}
+
+/// Writes who the calling process is into a record.
+pub(super) fn identify(words: &[Word]) {
+    let identity = os::me();
     field!(words, pid).store(u64::from(identity.pid), Ordering::Relaxed);
     field!(words, start_time).store(identity.start_time, Ordering::Relaxed);
     field!(words, pid_ns).store(identity.pid_ns, Ordering::Relaxed);
@@ -199,16 +228,51 @@ fn try_join(space: &Space, membership: &Membership, life: &LifeLock, index: u32,
     let boot = std::mem::offset_of!(ProcessRecord, boot) / 8;
     words[boot].store(identity.boot[0], Ordering::Relaxed);
     words[boot + 1].store(identity.boot[1], Ordering::Relaxed);
-    field!(words, fd).store(u64::from(fd), Ordering::Relaxed);
     field!(words, failures).store(0, Ordering::Relaxed);
-    space.word(header!(processes_used))?.fetch_max(u64::from(index) + 1, Ordering::AcqRel);
-    state.store(pack(ALIVE, incarnation, NOBODY), Ordering::Release);
-    membership.me.store(u64::from(index) << 32 | u64::from(incarnation), Ordering::Relaxed); // local
-    membership.generation.store(generation, Ordering::Release); // local
-    Ok(Joining::Joined)
 }
 
-fn life_error(e: std::io::Error) -> Error {
+/// How a dead process's record becomes another's.
+pub(super) struct Succession {
+    /// The state word of the dead.
+    pub before: u64,
+    /// That of the heir.
+    pub after: u64,
+    /// The heir's incarnation.
+    pub incarnation: u32,
+}
+
+impl Succession {
+    /// Whether record `index` may be that of a dead process whom nobody is recovering. Says nothing about the death of
+    /// one that was alive when last heard of.
+    pub fn is_possible(space: &Space, life: &LifeLock, index: u32) -> Result<bool> {
+        let word = field!(record(space, index)?, state).load(Ordering::Acquire);
+        Ok(match state_of(word) {
+            ALIVE | SURRENDERED => true,
+            RECOVERING => {
+                let by = recoverer_of(word);
+                let theirs = field!(record(space, by.index)?, state).load(Ordering::Acquire);
+                let still_there = state_of(theirs) == ALIVE && incarnation_of(theirs) == by.incarnation;
+                !(still_there && life.is_locked(by.index).map_err(life_error)?)
+            }
+            _ => false,
+        })
+    }
+
+    /// The succession to `index`, whose life byte the caller holds; `None` if the process is not dead.
+    pub fn of(space: &Space, life: &LifeLock, file_id: FileId, index: u32) -> Result<Option<Succession>> {
+        let words = record(space, index)?;
+        let before = field!(words, state).load(Ordering::Acquire);
+        if !Self::is_possible(space, life, index)?
+            || state_of(before) == ALIVE && !is_dead(life, file_id, index, words)?
+        {
+            return Ok(None);
+        }
+        let incarnation = (incarnation_of(before) + 1) & 0xff_ffff;
+        Ok(Some(Succession { before, after: pack(ALIVE, incarnation, NOBODY), incarnation }))
+    }
+}
+
+pub(super) fn life_error(e: std::io::Error) -> Error {
     Error::from_io(e, "life lock of the segment")
 }
 
@@ -225,7 +289,7 @@ impl Segment {
         life.close_in_child();
         *life = Arc::new(LifeLock::open(&self.file).map_err(life_error)?);
         drop(life);
-        join(&self.space, &self.membership, self.file.as_raw_fd() as u32)
+        join(&self.space, &self.membership)
     }
 
     /// Whether this process is still regarded as alive by the others.
@@ -276,40 +340,14 @@ impl Segment {
             ALIVE if self.membership.me() == (ProcessId { index, incarnation: incarnation_of(word) }) => {
                 Liveness::Alive
             }
-            ALIVE if self.is_dead(index, words)? && field!(words, state).load(Ordering::Acquire) == word => {
+            ALIVE
+                if is_dead(&self.membership.life(), self.file_id, index, words)?
+                    && field!(words, state).load(Ordering::Acquire) == word =>
+            {
                 Liveness::Dead
             }
             ALIVE => Liveness::Alive,
             _ => return Err(Error::corrupted("a process record's state")),
-        })
-    }
-
-    fn is_dead(&self, index: u32, words: &[Word]) -> Result<bool> {
-        let at = |word: &Word| word.load(Ordering::Relaxed);
-        let boot = std::mem::offset_of!(ProcessRecord, boot) / 8;
-        let theirs = Identity {
-            pid: at(&field!(words, pid)) as u32,
-            start_time: at(&field!(words, start_time)),
-            pid_ns: at(&field!(words, pid_ns)),
-            time_ns: at(&field!(words, time_ns)),
-            boot: [at(&words[boot]), at(&words[boot + 1])],
-        };
-        let ours = os::me();
-        if theirs.boot != ours.boot {
-            return Ok(true);
-        }
-        let locked = self.membership.life().is_locked(index).map_err(life_error)?;
-        if theirs.pid_ns != ours.pid_ns {
-            return Ok(!locked);
-        }
-        // Start times are comparable only within one time namespace.
-        let start = if theirs.time_ns == ours.time_ns { theirs.start_time } else { 0 };
-        Ok(match os::process_evidence(theirs.pid, start) {
-            Evidence::Dead => true,
-            Evidence::Unknown => false,
-            Evidence::Alive if locked => false,
-            // The process exists and its byte is free: after an execve it has lost the mapping as well.
-            Evidence::Alive => os::maps_file(theirs.pid, self.file_id) == Some(false),
         })
     }
 
@@ -365,6 +403,36 @@ impl Segment {
             done: false,
         }))
     }
+}
+
+/// Whether the process of a record that says ALIVE is dead. What cannot be known counts as alive.
+fn is_dead(life: &LifeLock, file_id: FileId, index: u32, words: &[Word]) -> Result<bool> {
+    let at = |word: &Word| word.load(Ordering::Relaxed);
+    let boot = std::mem::offset_of!(ProcessRecord, boot) / 8;
+    let theirs = Identity {
+        pid: at(&field!(words, pid)) as u32,
+        start_time: at(&field!(words, start_time)),
+        pid_ns: at(&field!(words, pid_ns)),
+        time_ns: at(&field!(words, time_ns)),
+        boot: [at(&words[boot]), at(&words[boot + 1])],
+    };
+    let ours = os::me();
+    if theirs.boot != ours.boot {
+        return Ok(true);
+    }
+    let locked = life.is_locked(index).map_err(life_error)?;
+    if theirs.pid_ns != ours.pid_ns {
+        return Ok(!locked);
+    }
+    // Start times are comparable only within one time namespace.
+    let start = if theirs.time_ns == ours.time_ns { theirs.start_time } else { 0 };
+    Ok(match os::process_evidence(theirs.pid, start) {
+        Evidence::Dead => true,
+        Evidence::Unknown => false,
+        Evidence::Alive if locked => false,
+        // The process exists and its byte is free: after an execve it has lost the mapping as well.
+        Evidence::Alive => os::maps_file(theirs.pid, file_id) == Some(false),
+    })
 }
 
 /// The right to recover one dead process. Dropped unfinished, it is handed back.

@@ -5,6 +5,7 @@
 
 mod bulk;
 mod heap;
+mod inherit;
 mod intent;
 pub(crate) mod layout;
 mod locator;

@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
+use super::inherit::inherit;
 use super::layout::{
     self, FINGERPRINT, Header, INITIAL_COMMIT, MAGIC, MAX_CAPACITY, MIN_CAPACITY, PAGE, READY, REMOVED, header,
 };
@@ -119,6 +120,7 @@ impl Segment {
         }
         let path = std::path::absolute(path).map_err(|e| Error::from_io(e, format!("{path:?}")))?;
         open_or_create(&path, mode, Locator::File(path.clone()), true, |id| {
+            sweep_temporaries(path.parent().unwrap_or(Path::new("/")));
             let capacity = options.checked_capacity()?;
             let temporary = path.with_file_name(format!("{TEMPORARY}{}", id.label()));
             let context = || format!("creating the segment file {path:?}");
@@ -295,20 +297,37 @@ fn first_use(space: &Space) -> Result<()> {
     Ok(())
 }
 
+/// The life byte, beyond those of processes, of who checks the segment.
+const CHECKER: u32 = u16::MAX as u32;
+
 const IN_USE: u64 = 0;
 const CLEAN: u64 = 1;
 /// The system went down while the segment was in use: what reached the disk is anybody's guess until checked.
 const UNCHECKED: u64 = 2;
 
 impl Segment {
-    /// Whether the system crashed while this persistent segment was in use and nobody has checked it since.
-    pub fn is_unchecked(&self) -> bool {
-        self.header(header!(clean)).load(Ordering::Acquire) == UNCHECKED
-    }
-
-    /// Notes that the segment was checked and found whole.
-    pub fn mark_checked(&self) {
-        let _ = self.header(header!(clean)).cas(UNCHECKED, IN_USE, Ordering::AcqRel);
+    /// Has the segment checked, if the system crashed while this persistent segment was in use and nobody has checked it
+    /// since. Others who come meanwhile wait.
+    ///
+    /// # Errors
+    /// Those of the check.
+    pub fn check_if_need_be(&self, check: impl FnOnce() -> Result<()>) -> Result<()> {
+        let clean = self.header(header!(clean));
+        if clean.load(Ordering::Acquire) != UNCHECKED {
+            return Ok(());
+        }
+        let life = self.membership.life();
+        let io = |e| Error::from_io(e, "the checker's lock");
+        // Ends: the kernel takes the lock away from a checker that dies.
+        while !life.try_lock(CHECKER).map_err(io)? {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let checked = if clean.load(Ordering::Acquire) == UNCHECKED { check() } else { Ok(()) };
+        if checked.is_ok() {
+            let _ = clean.cas(UNCHECKED, IN_USE, Ordering::AcqRel);
+        }
+        life.unlock(CHECKER).map_err(io)?;
+        checked
     }
 }
 
@@ -358,8 +377,11 @@ impl Opened {
             return Err(Error::new(ErrorKind::LivenessUnsupported, "file system of the segment"));
         }
         let membership = Membership::outside(life);
-        members::join(&self.space, &membership, self.file.as_raw_fd() as u32)?;
         let file_id = os::file_id(&self.file).map_err(|e| Error::from_io(e, "identity"))?;
+        match members::join(&self.space, &membership) {
+            Err(e) if e.kind() == ErrorKind::TooMany && inherit(&self.space, &membership, file_id)? => {}
+            joined => joined?,
+        }
         let parts = Parts {
             space: self.space,
             file: self.file,

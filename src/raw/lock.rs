@@ -107,7 +107,13 @@ fn acquire_slowly(living: &impl Living, word: &Word, mine: u64, deadline: Deadli
             continue;
         }
         match next {
-            Next::TimedOut => return Ok(Acquired::TimedOut),
+            Next::TimedOut => {
+                if bit & !seen != 0 {
+                    // We may have used up the wake-up that was meant for whoever sleeps still.
+                    let _ = word.cas(seen, seen | WAITERS, Ordering::Relaxed);
+                }
+                return Ok(Acquired::TimedOut);
+            }
             Next::Sleep(slice) => {
                 bit = WAITERS;
                 if seen & WAITERS != 0 || word.cas(seen, seen | WAITERS, Ordering::Relaxed).is_ok() {

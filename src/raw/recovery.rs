@@ -151,19 +151,46 @@ pub fn recover(segment: &Segment, index: u32) -> Result<()> {
         std::thread::sleep(COURTESY);
         return Ok(());
     };
-    let slots = || slots_of(segment, index);
-    resolve_slots(segment, index)?;
-    // Now that the dead process holds no latch any more, what needs latches can be done.
-    for slot in slots() {
-        release_slot(segment, slot?)?;
-    }
-    for entry in object::entries(segment) {
-        entry?.let_go(index);
-    }
+    put_right(segment, index)?;
     claim.finish()?;
     // What only the dead had is garbage now. Freeing it is an operation like any other, and no part of the recovery.
     let _ = collect::orphans(segment);
     Ok(())
+}
+
+/// Everything that process `index` left.
+fn put_right(segment: &Segment, index: u32) -> Result<()> {
+    // Once and for all: an heir may take a slot of its own under the same index in between.
+    let slots = slots_of(segment, index).collect::<Result<Vec<_>>>()?;
+    let states = slots.iter().map(|slot| segment.slot_state(*slot)).collect::<Result<Vec<_>>>()?;
+    for slot in &slots {
+        resolve_slot(segment, *slot)?;
+    }
+    // Now that the dead process holds no latch any more, what needs latches can be done.
+    for (slot, state) in slots.into_iter().zip(states) {
+        if segment.slot_state(slot)? == state {
+            release_slot(segment, slot)?;
+        }
+    }
+    for entry in object::entries(segment) {
+        entry?.let_go(index);
+    }
+    Ok(())
+}
+
+/// Puts right what the dead process left whose record this process has taken over, before it does anything else.
+///
+/// # Errors
+/// As [`recover`]; this process is then no member any more.
+pub fn settle_inheritance(segment: &Segment) -> Result<()> {
+    if !segment.membership().is_heir() {
+        return Ok(());
+    }
+    let settled = put_right(segment, segment.membership().me().index);
+    if settled.is_err() {
+        segment.surrender();
+    }
+    settled
 }
 
 /// Makes dead process `index` let go of every latch, and leaves the rest of its recovery to [`recover`]: for an
@@ -180,13 +207,11 @@ pub fn release_latches_of(segment: &Segment, index: u32) -> Result<()> {
         std::thread::sleep(COURTESY);
         return Ok(());
     };
-    resolve_slots(segment, index)?;
+    for slot in slots_of(segment, index) {
+        resolve_slot(segment, slot?)?;
+    }
     claim.hand_back();
     Ok(())
-}
-
-fn resolve_slots(segment: &Segment, index: u32) -> Result<()> {
-    slots_of(segment, index).try_for_each(|slot| resolve_slot(segment, slot?))
 }
 
 /// The slots of process `index`.

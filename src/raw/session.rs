@@ -294,11 +294,13 @@ impl Drop for Session {
 type Registry = Option<HashMap<FileId, Weak<Session>>>;
 
 fn register(registry: &mut Registry, segment: Arc<Segment>) -> Result<Arc<Session>> {
+    recovery::settle_inheritance(&segment)?;
     recovery::recover_all(&segment)?;
-    if segment.is_unchecked() {
-        check::check(&segment).map_err(|e| e.within("the system went down while this segment was in use"))?;
-        segment.mark_checked();
-    }
+    segment.check_if_need_be(|| {
+        let checked =
+            check::check(&segment).map_err(|e| e.within("the system went down while this segment was in use"));
+        checked.map(drop)
+    })?;
     let session = Arc::new(Session::over(segment));
     let sessions = registry.get_or_insert_default();
     sessions.retain(|_, session| session.strong_count() > 0);

@@ -72,6 +72,17 @@ static SMALL: [u8; 65] = {
     table
 };
 
+/// Stands for the sizes, on which two builds must agree.
+pub const FORMAT: u64 = {
+    let mut hash = CLASSES as u64;
+    let mut i = 0;
+    while i < CLASSES {
+        hash = (hash ^ SIZES[i] as u64).wrapping_mul(0x0000_0100_0000_01b3);
+        i += 1;
+    }
+    hash
+};
+
 const fn search(size: u64) -> usize {
     let mut class = 0;
     while class < CLASSES && (SIZES[class] as u64) < size {

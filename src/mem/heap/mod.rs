@@ -32,6 +32,7 @@ mod slow;
 use std::sync::atomic::Ordering;
 
 pub use check::HeapStats;
+pub use class::FORMAT;
 use class::{GEOMETRY, MAX_SMALL};
 use page::PageState;
 pub use slab::ThreadCache;

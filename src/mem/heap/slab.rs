@@ -42,11 +42,13 @@ pub(super) struct ClassCache {
 }
 
 /// The `local` bitmap of the slab at `page`.
+#[inline(always)]
 pub(super) fn local_bits<'a>(segment: &'a Segment, page: u64, geometry: &Geometry) -> Result<&'a [Word]> {
     segment.words(page * PAGE, geometry.words as usize)
 }
 
 /// The `remote` bitmap.
+#[inline(always)]
 pub(super) fn remote_bits<'a>(segment: &'a Segment, page: u64, geometry: &Geometry) -> Result<&'a [Word]> {
     segment.words(page * PAGE + u64::from(geometry.words) * 8, geometry.words as usize)
 }
@@ -54,7 +56,7 @@ pub(super) fn remote_bits<'a>(segment: &'a Segment, page: u64, geometry: &Geomet
 impl Me<'_> {
     #[inline]
     pub(super) fn alloc_small(&self, size: u64, field: Field) -> Result<u64> {
-        let class = class_of(size).expect("the caller checked the size");
+        let Some(class) = class_of(size) else { return Err(super::too_large(size)) };
         {
             let mut cache = self.cache().borrow_mut();
             let entry = &mut cache.classes[class];

@@ -18,7 +18,8 @@
 //! # Promises
 //!
 //! 1. A push that returned is delivered, to one consumer. A push that died is delivered or never existed.
-//! 2. A pop that died gives the item back, and then it may be a little out of order; nothing else is.
+//! 2. A pop that died gives the item back, and then it may be out of order, however late that is noticed; nothing else
+//!    is.
 //! 3. Nobody waits for the dead: they are returned as `Stop::Dead`, and `resolve` undoes what they claimed.
 
 mod part;

@@ -8,8 +8,8 @@
 //!
 //! # Thread safety and invariants
 //!
-//! 1. Multi-consumer. At a slot that a producer is writing it waits: items behind it are queued already, and "empty"
-//!    would be a lie.
+//! 1. Multi-consumer. At a slot that a producer is writing it waits for a moment: items behind it may be queued already,
+//!    and "empty" would be a lie. A producer that was stopped there holds them up until it goes on or dies.
 //! 2. `returned` is read before the head. It is raised after the item is RETURNED and put to 0 only by who has seen
 //!    that value and then no such item.
 //! 3. A consumer that finds nothing and `next` set seals the slot before it believes that nothing will come: a push
@@ -60,14 +60,14 @@ impl Ring {
     /// that step and the return takes the item along.
     ///
     /// # Blocking
-    /// Never waits for an item, but for a moment for one that is being written.
+    /// Never waits for an item, but for a tenth of a second at most for one that is being written. If its producer has been
+    /// stopped, there is nothing yet.
     ///
     /// # Complexity
     /// Constant; linear in the capacity after a death among the consumers, and once when a ring ends.
     ///
     /// # Errors
-    /// `Stop::Dead` if a dead process is in the way: nothing was taken. `Corrupted`; `Stalled` if a living producer has
-    /// been writing one item for 30 s. What `keep` fails with; then the intent still names the item, and resolving it
+    /// `Stop::Dead` if a dead process is in the way: nothing was taken. `Corrupted`. What `keep` fails with; then the intent still names the item, and resolving it
     /// gives it back.
     #[inline(never)]
     pub fn pop(&self, me: &Me<'_>, out: &mut Vec<u8>, keep: &mut dyn FnMut(u64) -> Step<()>) -> Step<Pop> {
@@ -213,7 +213,12 @@ impl Ring {
                 }
                 Find::Beyond(further) => place = further,
                 Find::Buried => slot.skip(seen),
-                Find::Writing => wake::wait_until_changed(me, slot, seen)?,
+                Find::Writing => {
+                    if !wake::wait_until_changed(me, slot, seen)? {
+                        // As if its producer had not begun.
+                        return Ok(Some(Claimed::None(Pop::Empty)));
+                    }
+                }
                 found @ (Find::Nothing | Find::Blocked) => {
                     part.advance(part.head(), hint, place);
                     if part.next().load(Ordering::Acquire) == 0 {
@@ -262,7 +267,11 @@ impl Ring {
                 let seen = slot.look();
                 match seen.state() {
                     // Another consumer, which may die yet.
-                    State::Reading => wake::wait_until_changed(me, slot, seen)?,
+                    State::Reading => {
+                        if !wake::wait_until_changed(me, slot, seen)? {
+                            return Ok(Some(Claimed::None(Pop::Empty)));
+                        }
+                    }
                     State::Returned => {
                         if let Some(claimed) = self.try_take(me, part, index, slot, seen) {
                             return Ok(Some(claimed));
