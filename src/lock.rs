@@ -7,6 +7,7 @@ use crate::codec::{Auto, Codec, Encode, fingerprint};
 use crate::dict::prepare_handles;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::{Handle, handle_traits};
+use crate::mem::Word;
 use crate::raw::lock::Acquired;
 use crate::raw::object::{BEARS, Kind, NESTED, ObjectId};
 use crate::raw::session::Session;
@@ -97,22 +98,32 @@ impl<T, C: Codec<T>> Lock<T, C> {
         Lock { handle, types: PhantomData }
     }
 
-    #[inline]
-    fn take(&self, deadline: Deadline) -> Result<(Acquired, u64)> {
-        let segment = self.handle.hold.segment()?;
-        let word = cell::lock_word(segment, self.handle.root)?;
-        if let Some(holder) = lock::try_acquire(segment, word) {
-            return Ok((Acquired::Clean, holder));
-        }
-        recovery::run(segment, |me| Ok((lock::acquire(me, word, deadline)?, lock::word_for(me))))
+    /// Takes the lock if it is free and there is nothing else to be done; who holds it then.
+    #[inline(always)]
+    fn take_quickly(&self) -> Option<(&Word, u64)> {
+        let segment = self.handle.hold.segment().ok()?;
+        let word = cell::lock_word(segment, self.handle.root).ok()?;
+        Some((word, lock::try_acquire(segment, word)?))
     }
 
-    #[inline]
-    fn guard(&self, (acquired, holder): (Acquired, u64)) -> Option<Held<LockGuard<'_, T, C>>> {
-        let guard = || LockGuard { lock: self, holder, not_send: PhantomData };
+    fn take(&self, deadline: Deadline) -> Result<(Acquired, &Word, u64)> {
+        if let Some((word, holder)) = self.take_quickly() {
+            return Ok((Acquired::Clean, word, holder));
+        }
+        let segment = self.handle.hold.segment()?;
+        let word = cell::lock_word(segment, self.handle.root)?;
+        recovery::run(segment, |me| Ok((lock::acquire(me, word, deadline)?, word, lock::word_for(me))))
+    }
+
+    #[inline(always)]
+    fn guard<'a>(&'a self, word: &'a Word, holder: u64) -> LockGuard<'a, T, C> {
+        LockGuard { lock: self, word, holder, not_send: PhantomData }
+    }
+
+    fn held<'a>(&'a self, (acquired, word, holder): (Acquired, &'a Word, u64)) -> Option<Held<LockGuard<'a, T, C>>> {
         match acquired {
-            Acquired::Clean => Some(Held::Clean(guard())),
-            Acquired::Recovered => Some(Held::Recovered(guard())),
+            Acquired::Clean => Some(Held::Clean(self.guard(word, holder))),
+            Acquired::Recovered => Some(Held::Recovered(self.guard(word, holder))),
             Acquired::TimedOut => None,
         }
     }
@@ -120,8 +131,17 @@ impl<T, C: Codec<T>> Lock<T, C> {
     /// Waits for the lock.
     #[inline]
     pub fn lock(&self) -> Result<Held<LockGuard<'_, T, C>>> {
-        let acquired = self.take(Deadline::NEVER)?;
-        self.guard(acquired).ok_or_else(|| Error::new(ErrorKind::Stalled, "a wait without end that ended"))
+        match self.take_quickly() {
+            Some((word, holder)) => Ok(Held::Clean(self.guard(word, holder))),
+            None => self.lock_slowly(),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn lock_slowly(&self) -> Result<Held<LockGuard<'_, T, C>>> {
+        let taken = self.take(Deadline::NEVER)?;
+        self.held(taken).ok_or_else(|| Error::new(ErrorKind::Stalled, "a wait without end that ended"))
     }
 
     /// Takes the lock if it is free; `None` if it is not.
@@ -131,8 +151,8 @@ impl<T, C: Codec<T>> Lock<T, C> {
 
     /// Waits for the lock for at most `timeout`; `None` if it passes.
     pub fn lock_timeout(&self, timeout: Duration) -> Result<Option<Held<LockGuard<'_, T, C>>>> {
-        let acquired = self.take(Deadline::after(timeout))?;
-        Ok(self.guard(acquired))
+        let taken = self.take(Deadline::after(timeout))?;
+        Ok(self.held(taken))
     }
 
     /// Waits for the lock without a guard: it stays held until [`release`](Lock::release). Whether the last holder died
@@ -210,6 +230,7 @@ where
 #[must_use = "the lock is released when the guard is dropped"]
 pub struct LockGuard<'a, T, C: Codec<T> = Auto> {
     lock: &'a Lock<T, C>,
+    word: &'a Word,
     /// How the lock word names the holder.
     holder: u64,
     /// The holder is a thread.
@@ -242,11 +263,8 @@ impl<T, C: Codec<T>> Drop for LockGuard<'_, T, C> {
     #[inline]
     fn drop(&mut self) {
         // Nothing to do in a forked child (the parent holds the lock), nor if somebody released it under this guard.
-        if self.lock.handle.hold.is_of_this_process()
-            && let Ok(segment) = self.lock.handle.hold.segment()
-            && let Ok(word) = cell::lock_word(segment, self.lock.handle.root)
-        {
-            lock::release_by(word, self.holder);
+        if self.lock.handle.hold.is_of_this_process() {
+            lock::release_by(self.word, self.holder);
         }
     }
 }
