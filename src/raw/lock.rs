@@ -110,7 +110,7 @@ fn acquire_slowly(living: &impl Living, word: &Word, mine: u64, deadline: Deadli
             Next::TimedOut => {
                 if bit & !seen != 0 {
                     // We may have used up the wake-up that was meant for whoever sleeps still.
-                    let _ = word.cas(seen, seen | WAITERS, Ordering::Relaxed);
+                    let _ = word.cas(seen, seen | WAITERS, Ordering::Relaxed); // timed out
                 }
                 return Ok(Acquired::TimedOut);
             }

@@ -32,6 +32,7 @@ const ALLOWED: &[(&str, &str, &str)] = &[
     ("mem/members.rs", "words[boot", "joining"),
     ("mem/members.rs", "processes_used", "joining"),
     ("mem/members.rs", "state.store(pack(ALIVE", "joining"),
+    ("mem/inherit.rs", "words[0].cas", "a segment full of the dead: `full_of_the_dead` in `tests/segments.rs`"),
     ("mem/step.rs", "", "the crash points themselves"),
     ("raw/session.rs", "entry.let_go(me)", "leaving in good order ends the membership: `tests/kill.rs`"),
     ("raw/collect.rs", "state: State::Condemned, owner", "a race of two instructions; the same transition as `rescue`"),
@@ -42,6 +43,14 @@ const ALLOWED: &[(&str, &str, &str)] = &[
     // models and loom on purpose; a case here would have to stop a thread at a step, and there is no such thing yet.
     ("raw/object.rs", "entry.transition(status, State::Live, 0)", "acquiring a condemned object"),
     ("raw/object.rs", "entry.let_go(process)", "a collector's death met while acquiring a doomed object"),
+    ("raw/lock.rs", "seen | WAITERS, Ordering::Relaxed); // timed out", "woken, overtaken, and out of time"),
+    ("raw/ring/pop.rs", "me.intent.set(Field::Op, 0); // lost", "somebody claims the slot right behind our look"),
+    ("raw/ring/push.rs", "me.intent.set(Field::Op, 0); // lost", "somebody claims the slot right behind our look"),
+    (
+        "raw/table/quick.rs",
+        "me.intent.set(Field::Op, 0); // lost",
+        "a latch that is held for a moment: the same way out as without room",
+    ),
     ("raw/ring/pop.rs", "part.returned().cas(epoch, 0", "only after an item was given back and taken by another"),
     ("raw/ring/push.rs", "me.intent.set(Field::Alloc, 0)", "a queue closed while a boxed item is pushed"),
     ("raw/ring/recover.rs", "claimed.wake(", "a sleeper at the slot of the dead"),

@@ -109,7 +109,7 @@ impl Ring {
         let slot = Slot::over(state);
         self.announce(me, &part, place.index(), POP);
         let Claim::Mine { wake } = slot.claim_to_read(seen, me.owner()) else {
-            me.intent.set(Field::Op, 0);
+            me.intent.set(Field::Op, 0); // lost
             return None;
         };
         part.advance(part.head(), place, place.after(part.slots));

@@ -92,7 +92,7 @@ impl Ring {
         let slot = Slot::over(state);
         self.announce(me, &part, place.index(), PUSH);
         let Claim::Mine { wake } = slot.claim_to_write(seen, me.owner()) else {
-            me.intent.set(Field::Op, 0);
+            me.intent.set(Field::Op, 0); // lost
             return None;
         };
         part.advance(part.tail(), place, place.after(part.slots));

@@ -158,7 +158,7 @@ impl Table {
         me.intent.set(Field::Cell, off);
         me.intent.set(Field::Op, Op::new(OpKind::TablePut).pack());
         if !latch::try_acquire(me, at.bucket.latch()) {
-            me.intent.set(Field::Op, 0);
+            me.intent.set(Field::Op, 0); // lost
             return None;
         }
         let now = root[root::BUCKETS].load(Ordering::Acquire);
