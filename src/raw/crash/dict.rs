@@ -134,7 +134,7 @@ fn state<F: Flavour>(manager: &Manager, count: usize, pattern: &[(u64, u64)], gr
         });
         assert!(put.unwrap().done);
         before.insert(key.clone(), value);
-        if grown && i + 1 == 2 * F::USABLE {
+        if grown && i == 2 * F::USABLE {
             for _ in 0..2 {
                 recovery::run(segment, |me| table.split_if_crowded(me)).unwrap(); // to 3, then to 4, then no further
             }
@@ -298,7 +298,7 @@ fn splits<F: Flavour>(suite: &Suite) {
         crowded("half of it moves", F::USABLE, HALVES, false),
         crowded("chains on both sides", both_chains, HALVES, false),
         crowded("everything stays", both_chains, TOGETHER, false),
-        crowded("a new chunk, chains on both sides", both_chains, QUARTERS, true),
+        crowded("a new chunk, chains on both sides", 3 * F::USABLE, QUARTERS, true),
     ] {
         Case {
             name: &format!("dict {}: split, {}", F::NAME, small.name),
