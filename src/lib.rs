@@ -40,5 +40,5 @@ pub use manager::{Builder, Manager, ObjectInfo, ObjectKind, Place, Report};
 pub use mem::HeapStats;
 #[doc(hidden)]
 pub use process::enter_test;
-pub use process::{Process, ProcessBuilder, init};
+pub use process::{ActiveChild, Parent, Process, ProcessBuilder, init};
 pub use queue::{Put, Queue};

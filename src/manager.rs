@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::codec::{Auto, Codec};
+use crate::codec::{self, Auto, Codec};
 use crate::dict::Dict;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::Handle;
@@ -446,6 +446,7 @@ impl ObjectInfo {
 impl Serialize for Manager {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let segment = self.session.segment();
+        codec::note_segment();
         (segment.id(), segment.present_locator()).serialize(serializer)
     }
 }

@@ -3,12 +3,13 @@
 //! That way it is inherited without a moment in which it could leak into another child: everywhere but in this one
 //! child it is close-on-exec, and there it becomes so in [`Channel::claim_stdin`].
 
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
+
+use super::setup::close_stdin;
 
 /// One end.
 pub struct Channel(OwnedFd);
@@ -44,8 +45,19 @@ impl Channel {
     /// Takes the channel that was inherited as standard input, and leaves `/dev/null` there.
     pub fn claim_stdin() -> io::Result<Channel> {
         let channel = fcntl_dupfd_cloexec(io::stdin(), 3)?;
-        rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
+        close_stdin()?;
         Ok(Channel(channel))
+    }
+
+    /// Over the end that [`pair`](Channel::pair) made for the other side.
+    pub fn over(end: OwnedFd) -> Channel {
+        Channel(end)
+    }
+
+    /// Lets the other end know that nothing is said or heard here any more, even while forked children have copies of
+    /// this end.
+    pub fn shut_down(&self) {
+        let _ = rustix::net::shutdown(&self.0, rustix::net::Shutdown::Both);
     }
 
     /// Sends a part of `bytes`, which are not none. No signal is raised if nobody is there.
