@@ -206,11 +206,18 @@ impl Segment {
     }
 }
 
-impl Drop for Segment {
-    fn drop(&mut self) {
+impl Segment {
+    /// Ends this process's membership in good order. Whoever uses the segment after that joins again.
+    pub fn leave(&self) {
         if self.membership.is_current() {
             super::members::leave(self);
             super::open::remove_if_abandoned(self);
         }
+    }
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        self.leave();
     }
 }

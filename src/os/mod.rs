@@ -47,7 +47,7 @@ mod death;
 #[cfg(test)]
 mod testing;
 
-pub use channel::{Channel, Patience, Transfer};
+pub use channel::{Channel, Transfer};
 pub use child::{
     Child, Interest, Parent, Signal, at_exit, die_with_parent, exit_now, is_parent, kill_self, parent_pid,
     set_thread_name,

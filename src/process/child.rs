@@ -13,7 +13,7 @@ use super::origin::Tie;
 use super::panics;
 use crate::codec::{self, Auto, Decode, Encode};
 use crate::error::{Error, ErrorKind, Result};
-use crate::os::{self, Channel, FunctionRef, Interest, Patience, Transfer};
+use crate::os::{self, Channel, FunctionRef, Interest, Transfer};
 
 /// Exit codes, for whoever looks at them: the parent hears it over the channel.
 const FAILED: i32 = 1;
@@ -139,7 +139,7 @@ impl Line {
                 }
                 None => {}
             }
-            let transfer = inbox.fill(&self.channel, Patience::Try).and_then(|transfer| match transfer {
+            let transfer = inbox.fill(&self.channel).and_then(|transfer| match transfer {
                 Transfer::WouldBlock if !self.wait(Interest::Receive)? => Ok(Transfer::Closed),
                 other => Ok(other),
             });
@@ -170,7 +170,7 @@ impl Line {
         for mut part in parts {
             // Ends: each round sends at least a byte, or waits for the parent, or ends.
             while !part.is_empty() {
-                match self.channel.send(part, Patience::Try)? {
+                match self.channel.send(part)? {
                     Transfer::Done(len) => part = &part[len..],
                     Transfer::WouldBlock if self.wait(Interest::Send)? => {}
                     Transfer::WouldBlock | Transfer::Closed => return Ok(false),

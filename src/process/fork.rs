@@ -105,6 +105,7 @@ impl ProcessBuilder {
                 line.give_back(&function())
             });
             children::end_daemons();
+            session::leave_all();
             let _ = io::stdout().flush();
             os::exit_now(code);
         };

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::origin::Origin;
 use crate::error::{Error, ErrorKind, Result};
-use crate::os::{Channel, FunctionRef, Patience, Transfer};
+use crate::os::{Channel, FunctionRef, Transfer};
 
 const MAGIC: &[u8; 7] = b"commons";
 /// Bytes of a head.
@@ -94,14 +94,14 @@ pub struct Inbox {
 }
 
 impl Inbox {
-    /// Receives what there is, or a part of it.
-    pub fn fill(&mut self, channel: &Channel, patience: Patience) -> io::Result<Transfer> {
+    /// Receives what there is, or a part of it, without waiting.
+    pub fn fill(&mut self, channel: &Channel) -> io::Result<Transfer> {
         let missing = self.end().ok().flatten().unwrap_or(0).saturating_sub(self.filled);
         let wanted = self.filled + missing.clamp(*ROOM.start(), *ROOM.end());
         if self.bytes.len() < wanted {
             self.bytes.resize(wanted, 0);
         }
-        let transfer = channel.receive(&mut self.bytes[self.filled..], patience)?;
+        let transfer = channel.receive(&mut self.bytes[self.filled..])?;
         if let Transfer::Done(len) = transfer {
             self.filled += len;
         }

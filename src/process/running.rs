@@ -10,7 +10,7 @@ use super::children;
 use super::frame::{Frame, Inbox, Kind};
 use super::target::Target;
 use crate::error::{Error, Result};
-use crate::os::{self, Channel, Interest, Patience, Transfer};
+use crate::os::{self, Channel, Interest, Transfer};
 
 /// Arguments that a child may not have decoded yet, or holds on what a forked one may not have used yet.
 pub type Kept = Box<dyn Any + Send>;
@@ -60,7 +60,7 @@ impl Running {
         let Some(channel) = &self.channel else { return Ok(()) };
         // Ends: each round sends at least a byte, or waits for the child, or ends.
         while !bytes.is_empty() {
-            match channel.send(bytes, Patience::Try)? {
+            match channel.send(bytes)? {
                 Transfer::Done(len) => bytes = &bytes[len..],
                 Transfer::Closed => break,
                 Transfer::WouldBlock => {
@@ -84,7 +84,7 @@ impl Running {
                     return Ok(Some(frame));
                 }
             }
-            match self.inbox.fill(channel, Patience::Try).map_err(|e| Error::from_io(e, "hearing from it"))? {
+            match self.inbox.fill(channel).map_err(|e| Error::from_io(e, "hearing from it"))? {
                 Transfer::Done(_) => {}
                 Transfer::WouldBlock => break,
                 Transfer::Closed => self.close(),
@@ -122,7 +122,7 @@ impl Running {
             if self.inbox.take()?.is_some() {
                 return Ok(true);
             }
-            match self.inbox.fill(channel, Patience::Try).map_err(|e| Error::from_io(e, "hearing from it"))? {
+            match self.inbox.fill(channel).map_err(|e| Error::from_io(e, "hearing from it"))? {
                 Transfer::Done(_) => {}
                 Transfer::WouldBlock => return Ok(false),
                 Transfer::Closed => break,

@@ -280,6 +280,12 @@ pub struct Listed {
 
 impl Drop for Session {
     fn drop(&mut self) {
+        self.let_go_of_everything();
+    }
+}
+
+impl Session {
+    fn let_go_of_everything(&self) {
         if self.segment.membership().is_current() {
             // Objects that somebody forgot (`mem::forget`) still have this process's bit.
             let me = self.segment.membership().me().index;
@@ -289,6 +295,25 @@ impl Drop for Session {
             }
             recovery::leave(&self.segment);
         }
+    }
+}
+
+/// Leaves every segment: the end of a process that has the handles of another in its memory, which it cannot drop.
+/// A segment that several threads use is not left, but recovered by others like that of any dead process.
+pub fn leave_all() {
+    let Ok(registry) = lock(REGISTRY.get()) else { return };
+    let sessions: Vec<_> = registry.values().filter_map(Weak::upgrade).collect();
+    drop(registry);
+    for session in sessions {
+        let segment = &session.segment;
+        let me = segment.membership().me().index;
+        let is_mine = |slot: &u16| segment.slot_state(*slot).is_ok_and(|state| state.used && state.process == me);
+        if segment.membership().is_current() && (0..segment.slots_used()).filter(is_mine).count() <= 1 {
+            session.let_go_of_everything();
+            segment.leave();
+        }
+        // The last one: it belongs to a handle of the process that forked this one.
+        std::mem::forget(session);
     }
 }
 
