@@ -311,10 +311,10 @@ mod tests {
         assert_eq!((told.kind(), told.to_string()), (ErrorKind::Other, error.to_string()));
         assert_eq!(told.backtrace(), Some("somewhere"));
         let texts = |error: &Error| -> Vec<String> {
-            std::iter::successors(error.source(), |e| e.source()).map(ToString::to_string).collect()
+            std::iter::successors(error.source(), |e| (*e).source()).map(ToString::to_string).collect()
         };
         assert_eq!(texts(&told), texts(&error));
-        let last = std::iter::successors(told.source(), |e| e.source()).last().unwrap();
+        let last = std::iter::successors(told.source(), |e| (*e).source()).last().unwrap();
         assert_eq!(last.downcast_ref::<io::Error>().unwrap().raw_os_error(), Some(libc::EACCES));
     }
 

@@ -33,7 +33,7 @@ use super::layout::{PROCESSES, ProcessRecord, header, process_record};
 use super::segment::Segment;
 use super::word::{Space, Word};
 use crate::error::{Error, ErrorKind, Result};
-use crate::os::{self, Evidence, Identity, LifeLock};
+use crate::os::{self, Evidence, Identity, LifeLock, PerProcess};
 
 const FREE: u64 = 0;
 const ALIVE: u64 = 1;
@@ -80,7 +80,8 @@ fn recoverer_of(word: u64) -> ProcessId {
 
 /// This process's place in a segment. Process-local; a forked child is no member until it joins for itself.
 pub struct Membership {
-    life: Mutex<Arc<LifeLock>>,
+    /// None in a forked child that has not joined yet; its parent's was closed by a hook.
+    life: PerProcess<Mutex<Option<Arc<LifeLock>>>>,
     /// The fork generation in which this process joined.
     generation: LocalU64,
     /// `index << 32 | incarnation`.
@@ -90,7 +91,9 @@ pub struct Membership {
 impl Membership {
     /// A membership that has not joined yet.
     pub fn outside(life: LifeLock) -> Membership {
-        Membership { life: Mutex::new(Arc::new(life)), generation: LocalU64::new(0), me: LocalU64::new(0) }
+        let own = PerProcess::new(|_| Mutex::new(None));
+        *own.get().lock() = Some(Arc::new(life));
+        Membership { life: own, generation: LocalU64::new(0), me: LocalU64::new(0) }
     }
 
     /// Whether this very process (and not the one that forked it) has joined.
@@ -106,8 +109,9 @@ impl Membership {
         ProcessId { index: (me >> 32) as u32, incarnation: me as u32 }
     }
 
-    pub(super) fn life(&self) -> Arc<LifeLock> {
-        self.life.lock().clone()
+    pub(super) fn life(&self) -> Result<Arc<LifeLock>> {
+        let life = self.life.get().lock().clone();
+        life.ok_or_else(|| Error::new(ErrorKind::Evicted, "this process has not joined the segment"))
     }
 }
 
@@ -149,11 +153,15 @@ macro_rules! field {
 /// `TooMany` when all records are in use. The last record is taken only when the others are, so that a process
 /// that comes when the table is full of the dead gets in and can recover them.
 pub(super) fn join(space: &Space, membership: &Membership, fd: u32) -> Result<()> {
-    let life = membership.life();
+    let life = membership.life()?;
+    join_by(&life, space, membership, fd)
+}
+
+fn join_by(life: &LifeLock, space: &Space, membership: &Membership, fd: u32) -> Result<()> {
     for _ in 0..JOIN_TRIES {
         let mut probed = false;
         for index in 0..PROCESSES as u32 {
-            match try_join(space, membership, &life, index, fd)? {
+            match try_join(space, membership, life, index, fd)? {
                 Joining::Joined => return Ok(()),
                 Joining::Probed => probed = true,
                 Joining::Taken => {}
@@ -213,19 +221,21 @@ fn life_error(e: std::io::Error) -> Error {
 }
 
 impl Segment {
-    /// Joins again, as a child of the process that had joined. The parent's life lock is let go of first.
+    /// Joins again, as a child of the process that had joined.
     ///
     /// # Errors
-    /// As [`join`]; `Reentrant` if another thread was joining at the moment of the fork.
+    /// As [`join`].
     #[cold]
     pub fn rejoin(&self) -> Result<()> {
-        let Some(mut life) = self.membership.life.try_lock_for(Duration::from_secs(1)) else {
-            return Err(Error::new(ErrorKind::Reentrant, "the process forked while another thread joined a segment"));
-        };
-        life.close_in_child();
-        *life = Arc::new(LifeLock::open(&self.file).map_err(life_error)?);
-        drop(life);
-        join(&self.space, &self.membership, self.file.as_raw_fd() as u32)
+        let mut life = self.membership.life.get().lock();
+        if self.membership.is_current() {
+            return Ok(()); // another thread was quicker
+        }
+        let own = Arc::new(LifeLock::open(&self.file).map_err(life_error)?);
+        // Who sees the membership and asks for its lock waits until that is there.
+        join_by(&own, &self.space, &self.membership, self.file.as_raw_fd() as u32)?;
+        *life = Some(own);
+        Ok(())
     }
 
     /// Whether this process is still regarded as alive by the others.
@@ -259,7 +269,9 @@ impl Segment {
             let alive = pack(ALIVE, me.incarnation, NOBODY);
             let _ = field!(words, state).cas(alive, pack(SURRENDERED, me.incarnation, NOBODY), Ordering::AcqRel);
         }
-        self.membership.life().close_in_child();
+        if let Ok(life) = self.membership.life() {
+            life.close_in_child();
+        }
     }
 
     /// What is known of process `index`.
@@ -298,7 +310,7 @@ impl Segment {
         if theirs.boot != ours.boot {
             return Ok(true);
         }
-        let locked = self.membership.life().is_locked(index).map_err(life_error)?;
+        let locked = self.membership.life()?.is_locked(index).map_err(life_error)?;
         if theirs.pid_ns != ours.pid_ns {
             return Ok(!locked);
         }
@@ -418,5 +430,7 @@ pub(super) fn leave(segment: &Segment) {
         let _ = field!(words, state).cas(alive, pack(FREE, me.incarnation, NOBODY), Ordering::AcqRel);
     }
     segment.membership.generation.store(0, Ordering::Release); // local
-    let _ = segment.membership.life().unlock(me.index);
+    if let Ok(life) = segment.membership.life() {
+        let _ = life.unlock(me.index);
+    }
 }

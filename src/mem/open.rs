@@ -436,7 +436,7 @@ pub(super) fn remove_if_abandoned(segment: &Segment) {
         Locator::Named(name) => os::shm_path(&format!("{PREFIX}{name}")),
         Locator::File(path) => path.clone(),
     };
-    let life = segment.membership.life();
+    let Ok(life) = segment.membership.life() else { return };
     if !life.try_lock_all().unwrap_or(false) {
         return;
     }

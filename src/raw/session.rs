@@ -35,7 +35,12 @@ struct Holds {
 /// Every session of the process, by segment file. A forked child begins with its parent's, unless another thread was
 /// just changing them; then it maps again what it opens.
 static REGISTRY: PerProcess<Mutex<Registry>> = PerProcess::new(|parents| {
-    let inherited = parents.and_then(|registry| registry.try_lock().map(|registry| registry.clone()));
+    let inherited = parents.and_then(Mutex::try_lock).map(|registry| {
+        let copy = registry.clone();
+        // Giving it back could mean to wake somebody, by way of locks that are not ours.
+        std::mem::forget(registry);
+        copy
+    });
     Mutex::new(inherited.unwrap_or_default())
 });
 
