@@ -71,6 +71,7 @@ fn a_result_outlives_its_child() {
     // It waits for its result to be taken.
     std::thread::sleep(Duration::from_millis(100));
     child.kill().unwrap();
+    poll(&mut [PollFd::from_borrowed_fd(child.sentinel(), PollFlags::IN)], None).unwrap();
     // Its segment is gone with it: an error of the handle, and none of the child's.
     let error = child.join_timeout(PATIENCE).unwrap_err();
     assert_ne!(error.kind(), ErrorKind::Process, "{error}");
@@ -360,8 +361,8 @@ fn errors_keep_their_chain() {
     assert!(error.to_string().contains("message, at tests/process_options.rs:"), "{error}");
     assert!(error.backtrace().unwrap().contains("errors_keep_their_chain"), "{error:?}");
     assert!(format!("{error:?}").contains("errors_keep_their_chain"));
-    let mute = Process::builder().env("RUST_BACKTRACE", "0").spawn(1, |_: u64| panic!("message")).unwrap();
-    let error: Error = mute.join().unwrap_err();
+    let mute = Process::builder().env("RUST_BACKTRACE", "0").spawn(1, |_: u64| -> () { panic!("message") }).unwrap();
+    let error = mute.join().unwrap_err();
     assert_eq!(error.backtrace(), None);
 }
 
