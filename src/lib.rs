@@ -16,7 +16,8 @@
 //!
 //! Start at [`Manager`], which creates and opens segments and the objects in them: [`Dict`], [`Queue`], [`Lock`].
 //! [`Process`] runs a function in a fresh process of the same program and gives it handles as arguments; [`spawn!`] does
-//! so with a closure, and [`Process::fork`] runs any closure in a copy of this process. Every failure is an [`Error`] with a [kind](ErrorKind). How it works inside is told in `ARCHITECTURE.md`.
+//! so with a closure, and [`Process::fork`] runs any closure in a copy of this process. Every failure is an [`Error`] with a
+//! [kind](ErrorKind). How it works inside is told in `ARCHITECTURE.md`.
 
 mod codec;
 mod dict;

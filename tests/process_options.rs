@@ -269,9 +269,17 @@ fn another_build(to: &Path) {
     if let Some(at) = bytes.windows(16).position(|window| window == note) {
         bytes[at + 16] ^= 1;
     }
-    std::fs::write(to, bytes).unwrap();
+    let draft = to.with_extension("draft");
+    std::fs::write(&draft, bytes).unwrap();
+    copy(&draft, to);
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(to, mode).unwrap();
+}
+
+/// Copies a program by another process: a file that this one has open for writing, a child of another test that is just
+/// starting has too, and then it cannot be run.
+fn copy(from: &Path, to: &Path) {
+    assert!(Command::new("cp").arg("--preserve=mode").args([from, to]).status().unwrap().success());
 }
 
 /// An executable that is not there, may not be run, is another build, or knows nothing of this library: each an error, at
@@ -322,7 +330,7 @@ fn the_executable_may_be_replaced() {
     }
     let directory = tempfile::tempdir().unwrap();
     let copy = directory.path().join("program");
-    std::fs::copy("/proc/self/exe", &copy).unwrap();
+    self::copy(&std::env::current_exe().unwrap(), &copy);
     let output = Command::new(&copy)
         .args(["the_executable_may_be_replaced", "--exact", "--nocapture"])
         .env("COMMONS_REPLACED", &copy)
