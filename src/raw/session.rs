@@ -390,8 +390,8 @@ impl Hold {
         if !self.session.hold(self.id)? {
             return Err(Error::new(ErrorKind::Stale, format!("object #{}", self.id.index)));
         }
-        if self.process.swap(process, Ordering::Relaxed) == process {
-            // local
+        let before = self.process.swap(process, Ordering::Relaxed); // local
+        if before == process {
             self.session.release(self.id)?; // another thread was quicker
         }
         Ok(())
