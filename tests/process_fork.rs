@@ -78,6 +78,30 @@ fn objects_are_shared() {
     manager.check().unwrap();
 }
 
+/// The first use of a segment in a child makes it a member, once, also if several of its threads come first at once.
+#[test]
+fn a_childs_threads_join_together() {
+    let manager = Manager::new().unwrap();
+    let dict = manager.dict::<u64, u64>().unwrap();
+    for _ in 0..20 {
+        let child = fork(|| {
+            let barrier = std::sync::Barrier::new(4);
+            std::thread::scope(|scope| {
+                for n in 0..4 {
+                    let (barrier, dict) = (&barrier, &dict);
+                    scope.spawn(move || {
+                        barrier.wait();
+                        dict.insert(&n, &n).unwrap();
+                    });
+                }
+            });
+            dict.snapshot().unwrap().len()
+        });
+        assert_eq!(child.join().unwrap(), 4);
+    }
+    manager.check().unwrap();
+}
+
 /// The only handle of an object, and the only manager of a segment, may be given to the child: the parent holds them until
 /// the child has ended.
 #[test]

@@ -58,7 +58,8 @@ impl ProcessBuilder {
     ///
     /// The child has `/dev/null` as its standard input. It ends, after `function`, without running destructors of
     /// statics and thread-locals, and without what was registered by `atexit`, all of which are its parent's; what it has
-    /// printed by Rust's means is flushed. What C code had buffered before the fork appears twice if the child flushes it.
+    /// printed by Rust's means is flushed. A closure that calls [`exit`](std::process::exit) itself does run what its parent
+    /// registered. What C code had buffered before the fork appears twice if the child flushes it.
     ///
     /// # Safety
     /// Of all threads only the calling one lives on in the child. What another thread was changing at that moment is
