@@ -93,6 +93,8 @@ thread_local! {
     /// Handles that the value being encoded holds.
     static NESTED: RefCell<Vec<(SegmentId, ObjectId)>> = const { RefCell::new(Vec::new()) };
     static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    /// Whether a value that was encoded names a segment without any object of it.
+    static SEGMENT: Cell<bool> = const { Cell::new(false) };
     /// Why the last handle could not be decoded: serde's errors carry text only.
     static REASON: Cell<Option<Error>> = const { Cell::new(None) };
 }
@@ -103,6 +105,16 @@ const BUFFER_KEPT: usize = 64 * 1024;
 /// Notes that the value being encoded holds a handle of object `id`.
 pub(crate) fn note_handle(segment: SegmentId, id: ObjectId) {
     NESTED.with_borrow_mut(|nested| nested.push((segment, id)));
+}
+
+/// Notes that the value being encoded needs its segment.
+pub(crate) fn note_segment() {
+    SEGMENT.set(true);
+}
+
+/// Whether that was noted since the last call.
+pub(crate) fn take_segment_note() -> bool {
+    SEGMENT.take()
 }
 
 /// serde's error for a handle that could not be decoded, whose reason is kept aside.

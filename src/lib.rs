@@ -15,8 +15,9 @@
 //! ```
 //!
 //! Start at [`Manager`], which creates and opens segments and the objects in them: [`Dict`], [`Queue`], [`Lock`].
-//! [`Process`] runs a function in a fresh process of the same program and gives it handles as arguments. Every
-//! failure is an [`Error`] with a [kind](ErrorKind). How it works inside is told in `ARCHITECTURE.md`.
+//! [`Process`] runs a function in a fresh process of the same program and gives it handles as arguments; [`spawn!`] does
+//! so with a closure, and [`Process::fork`] runs any closure in a copy of this process. Every failure is an [`Error`] with a
+//! [kind](ErrorKind). How it works inside is told in `ARCHITECTURE.md`.
 
 mod codec;
 mod dict;
@@ -40,5 +41,5 @@ pub use manager::{Builder, Manager, ObjectInfo, ObjectKind, Place, Report};
 pub use mem::HeapStats;
 #[doc(hidden)]
 pub use process::enter_test;
-pub use process::{Process, ProcessBuilder, init};
+pub use process::{ActiveChild, Parent, Process, ProcessBuilder, init};
 pub use queue::{Put, Queue};

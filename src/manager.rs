@@ -446,6 +446,7 @@ impl ObjectInfo {
 impl Serialize for Manager {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let segment = self.session.segment();
+        codec::note_segment();
         (segment.id(), segment.present_locator()).serialize(serializer)
     }
 }

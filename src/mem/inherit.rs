@@ -26,7 +26,7 @@ use crate::os::{FileId, LifeLock};
 
 /// Takes over the record of a dead process; whether there was one.
 pub(super) fn inherit(space: &Space, membership: &Membership, file_id: FileId) -> Result<bool> {
-    let life = membership.life();
+    let life = membership.life()?;
     for index in 0..PROCESSES as u32 {
         if !Succession::is_possible(space, &life, index)? || !life.try_lock(index).map_err(life_error)? {
             continue;

@@ -32,7 +32,7 @@ use super::layout::{PROCESSES, ProcessRecord, header, process_record};
 use super::segment::Segment;
 use super::word::{Space, Word};
 use crate::error::{Error, ErrorKind, Result};
-use crate::os::{self, Evidence, FileId, Identity, LifeLock};
+use crate::os::{self, Evidence, FileId, Identity, LifeLock, PerProcess};
 
 const FREE: u64 = 0;
 const ALIVE: u64 = 1;
@@ -79,7 +79,8 @@ fn recoverer_of(word: u64) -> ProcessId {
 
 /// This process's place in a segment. Process-local; a forked child is no member until it joins for itself.
 pub struct Membership {
-    life: Mutex<Arc<LifeLock>>,
+    /// None in a forked child that has not joined yet; its parent's was closed by a hook.
+    life: PerProcess<Mutex<Option<Arc<LifeLock>>>>,
     /// The fork generation in which this process joined.
     generation: LocalU64,
     /// `index << 32 | incarnation`.
@@ -90,12 +91,9 @@ pub struct Membership {
 impl Membership {
     /// A membership that has not joined yet.
     pub fn outside(life: LifeLock) -> Membership {
-        Membership {
-            life: Mutex::new(Arc::new(life)),
-            generation: LocalU64::new(0),
-            me: LocalU64::new(0),
-            heir: AtomicBool::new(false),
-        }
+        let own = PerProcess::new(|_| Mutex::new(None));
+        *own.get().lock() = Some(Arc::new(life));
+        Membership { life: own, generation: LocalU64::new(0), me: LocalU64::new(0), heir: AtomicBool::new(false) }
     }
 
     /// Whether this very process (and not the one that forked it) has joined.
@@ -111,8 +109,9 @@ impl Membership {
         ProcessId { index: (me >> 32) as u32, incarnation: me as u32 }
     }
 
-    pub(super) fn life(&self) -> Arc<LifeLock> {
-        self.life.lock().clone()
+    pub(super) fn life(&self) -> Result<Arc<LifeLock>> {
+        let life = self.life.get().lock().clone();
+        life.ok_or_else(|| Error::new(ErrorKind::Evicted, "this process has not joined the segment"))
     }
 
     /// Whether the record came from a dead process, with all that this one has left undone.
@@ -170,11 +169,15 @@ macro_rules! field {
 /// # Errors
 /// `TooMany` when all records are in use.
 pub(super) fn join(space: &Space, membership: &Membership) -> Result<()> {
-    let life = membership.life();
+    let life = membership.life()?;
+    join_by(&life, space, membership)
+}
+
+fn join_by(life: &LifeLock, space: &Space, membership: &Membership) -> Result<()> {
     for _ in 0..JOIN_TRIES {
         let mut probed = false;
         for index in 0..PROCESSES as u32 {
-            match try_join(space, membership, &life, index)? {
+            match try_join(space, membership, life, index)? {
                 Joining::Joined => return Ok(()),
                 Joining::Probed => probed = true,
                 Joining::Taken => {}
@@ -277,19 +280,21 @@ pub(super) fn life_error(e: std::io::Error) -> Error {
 }
 
 impl Segment {
-    /// Joins again, as a child of the process that had joined. The parent's life lock is let go of first.
+    /// Joins again, as a child of the process that had joined.
     ///
     /// # Errors
-    /// As [`join`]; `Reentrant` if another thread was joining at the moment of the fork.
+    /// As [`join`].
     #[cold]
     pub fn rejoin(&self) -> Result<()> {
-        let Some(mut life) = self.membership.life.try_lock_for(Duration::from_secs(1)) else {
-            return Err(Error::new(ErrorKind::Reentrant, "the process forked while another thread joined a segment"));
-        };
-        life.close_in_child();
-        *life = Arc::new(LifeLock::open(&self.file).map_err(life_error)?);
-        drop(life);
-        join(&self.space, &self.membership)
+        let mut life = self.membership.life.get().lock();
+        if self.membership.is_current() {
+            return Ok(()); // another thread was quicker
+        }
+        let own = Arc::new(LifeLock::open(&self.file).map_err(life_error)?);
+        // Who sees the membership and asks for its lock waits until that is there.
+        join_by(&own, &self.space, &self.membership)?;
+        *life = Some(own);
+        Ok(())
     }
 
     /// Whether this process is still regarded as alive by the others.
@@ -323,7 +328,9 @@ impl Segment {
             let alive = pack(ALIVE, me.incarnation, NOBODY);
             let _ = field!(words, state).cas(alive, pack(SURRENDERED, me.incarnation, NOBODY), Ordering::AcqRel);
         }
-        self.membership.life().close_in_child();
+        if let Ok(life) = self.membership.life() {
+            life.close_in_child();
+        }
     }
 
     /// What is known of process `index`.
@@ -341,7 +348,7 @@ impl Segment {
                 Liveness::Alive
             }
             ALIVE
-                if is_dead(&self.membership.life(), self.file_id, index, words)?
+                if is_dead(&*self.membership.life()?, self.file_id, index, words)?
                     && field!(words, state).load(Ordering::Acquire) == word =>
             {
                 Liveness::Dead
@@ -486,5 +493,7 @@ pub(super) fn leave(segment: &Segment) {
         let _ = field!(words, state).cas(alive, pack(FREE, me.incarnation, NOBODY), Ordering::AcqRel);
     }
     segment.membership.generation.store(0, Ordering::Release); // local
-    let _ = segment.membership.life().unlock(me.index);
+    if let Ok(life) = segment.membership.life() {
+        let _ = life.unlock(me.index);
+    }
 }

@@ -316,7 +316,7 @@ impl Segment {
         if clean.load(Ordering::Acquire) != UNCHECKED {
             return Ok(());
         }
-        let life = self.membership.life();
+        let life = self.membership.life()?;
         let io = |e| Error::from_io(e, "the checker's lock");
         // Ends: the kernel takes the lock away from a checker that dies.
         while !life.try_lock(CHECKER).map_err(io)? {
@@ -458,7 +458,7 @@ pub(super) fn remove_if_abandoned(segment: &Segment) {
         Locator::Named(name) => os::shm_path(&format!("{PREFIX}{name}")),
         Locator::File(path) => path.clone(),
     };
-    let life = segment.membership.life();
+    let Ok(life) = segment.membership.life() else { return };
     if !life.try_lock_all().unwrap_or(false) {
         return;
     }

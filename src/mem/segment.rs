@@ -18,7 +18,7 @@ use super::members::Membership;
 use super::step::step;
 use super::word::{Space, Word};
 use crate::error::{Error, ErrorKind, Result};
-use crate::os::{self, FileId};
+use crate::os::{self, FileId, PerProcess};
 
 /// Least step of growth.
 const GROWTH_STEP: u64 = 2 << 20;
@@ -37,7 +37,7 @@ pub struct Segment {
     /// The fast path to this thread's slot refers back to the segment through this.
     pub(super) myself: Weak<Segment>,
     secrets: RapidSecrets,
-    growing: Mutex<()>,
+    growing: PerProcess<Mutex<()>>,
 }
 
 /// The parts that `open` has gathered.
@@ -68,7 +68,7 @@ impl Segment {
             uid,
             myself,
             secrets: RapidSecrets::seed(seed),
-            growing: Mutex::new(()),
+            growing: PerProcess::new(|_| Mutex::new(())),
         })
     }
 
@@ -156,7 +156,7 @@ impl Segment {
     /// `OutOfMemory` at the capacity or when the file system is full; nothing changed.
     #[cold]
     pub fn grow(&self, seen: u64, pages: u64) -> Result<()> {
-        let _one_of_this_process = self.growing.lock();
+        let _one_of_this_process = self.growing.get().lock();
         let committed = self.committed();
         if committed > seen {
             self.space.raise_limit(committed);
@@ -206,11 +206,18 @@ impl Segment {
     }
 }
 
-impl Drop for Segment {
-    fn drop(&mut self) {
+impl Segment {
+    /// Ends this process's membership in good order. Whoever uses the segment after that joins again.
+    pub fn leave(&self) {
         if self.membership.is_current() {
             super::members::leave(self);
             super::open::remove_if_abandoned(self);
         }
+    }
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        self.leave();
     }
 }

@@ -3,12 +3,13 @@
 //! That way it is inherited without a moment in which it could leak into another child: everywhere but in this one
 //! child it is close-on-exec, and there it becomes so in [`Channel::claim_stdin`].
 
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
+
+use super::setup::close_stdin;
 
 /// One end.
 pub struct Channel(OwnedFd);
@@ -25,15 +26,6 @@ pub enum Transfer {
     Closed,
 }
 
-/// Whether to wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Patience {
-    /// Until something can be done.
-    Wait,
-    /// Not at all.
-    Try,
-}
-
 impl Channel {
     /// A new channel: our end, and what is to be the child's standard input.
     pub fn pair() -> io::Result<(Channel, OwnedFd)> {
@@ -44,38 +36,41 @@ impl Channel {
     /// Takes the channel that was inherited as standard input, and leaves `/dev/null` there.
     pub fn claim_stdin() -> io::Result<Channel> {
         let channel = fcntl_dupfd_cloexec(io::stdin(), 3)?;
-        rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
+        close_stdin()?;
         Ok(Channel(channel))
     }
 
-    /// Sends a part of `bytes`, which are not none. No signal is raised if nobody is there.
-    pub fn send(&self, bytes: &[u8], patience: Patience) -> io::Result<Transfer> {
-        let flags = libc::MSG_NOSIGNAL | patience.flag();
+    /// Over the end that [`pair`](Channel::pair) made for the other side.
+    pub fn over(end: OwnedFd) -> Channel {
+        Channel(end)
+    }
+
+    /// Lets the other end know that nothing is said or heard here any more, even while forked children have copies of
+    /// this end.
+    pub fn shut_down(&self) {
+        let _ = rustix::net::shutdown(&self.0, rustix::net::Shutdown::Both);
+    }
+
+    /// Sends a part of `bytes`, which are not none, without waiting. No signal is raised if nobody is there.
+    pub fn send(&self, bytes: &[u8]) -> io::Result<Transfer> {
+        let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
         // SAFETY: the pointer and the length are those of a live slice, which the call only reads.
         transfer(|| unsafe { libc::send(self.0.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) })
     }
 
-    /// Receives some bytes into `buffer`, which is not empty.
-    pub fn receive(&self, buffer: &mut [u8], patience: Patience) -> io::Result<Transfer> {
-        let flags = patience.flag();
+    /// Receives some bytes into `buffer`, which is not empty, without waiting.
+    pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Transfer> {
         // SAFETY: the pointer and the length are those of a live slice, exclusively ours, of which the call writes at
         // most that much.
-        transfer(|| unsafe { libc::recv(self.0.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), flags) })
+        transfer(|| unsafe {
+            libc::recv(self.0.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_DONTWAIT)
+        })
     }
 }
 
 impl AsFd for Channel {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
-    }
-}
-
-impl Patience {
-    fn flag(self) -> i32 {
-        match self {
-            Patience::Wait => 0,
-            Patience::Try => libc::MSG_DONTWAIT,
-        }
     }
 }
 
@@ -107,16 +102,16 @@ mod tests {
         let (ours, theirs) = Channel::pair().unwrap();
         let theirs = Channel(theirs);
         let mut buffer = [0; 8];
-        assert_eq!(ours.receive(&mut buffer, Patience::Try).unwrap(), Transfer::WouldBlock);
-        assert_eq!(theirs.send(b"abc", Patience::Wait).unwrap(), Transfer::Done(3));
-        assert_eq!(ours.receive(&mut buffer, Patience::Wait).unwrap(), Transfer::Done(3));
+        assert_eq!(ours.receive(&mut buffer).unwrap(), Transfer::WouldBlock);
+        assert_eq!(theirs.send(b"abc").unwrap(), Transfer::Done(3));
+        assert_eq!(ours.receive(&mut buffer).unwrap(), Transfer::Done(3));
         assert_eq!(&buffer[..3], b"abc");
-        let sent = (0..10_000).find(|_| ours.send(&[0; 4096], Patience::Try).unwrap() == Transfer::WouldBlock);
+        let sent = (0..10_000).find(|_| ours.send(&[0; 4096]).unwrap() == Transfer::WouldBlock);
         assert!(sent.is_some());
         drop(theirs);
-        assert_eq!(ours.send(b"x", Patience::Try).unwrap(), Transfer::Closed);
+        assert_eq!(ours.send(b"x").unwrap(), Transfer::Closed);
         // Once with an error for what was not read, then as the end; `Closed` both times.
-        assert_eq!(ours.receive(&mut buffer, Patience::Try).unwrap(), Transfer::Closed);
-        assert_eq!(ours.receive(&mut buffer, Patience::Try).unwrap(), Transfer::Closed);
+        assert_eq!(ours.receive(&mut buffer).unwrap(), Transfer::Closed);
+        assert_eq!(ours.receive(&mut buffer).unwrap(), Transfer::Closed);
     }
 }

@@ -1,22 +1,26 @@
-//! Child processes: started, watched through a pidfd, killed, reaped; and what a child does about its parent.
+//! Child processes: started, watched through a pidfd, sent signals, reaped; and what a child does about its parent.
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{
-    Pid, PidfdFlags, Signal, getppid, pidfd_open, pidfd_send_signal, set_parent_process_death_signal,
+    Pid, PidfdFlags, WaitId, WaitIdOptions, getppid, pidfd_open, pidfd_send_signal, set_parent_process_death_signal,
+    waitid,
 };
 
 use super::channel::Channel;
 
-/// A child process that has not been reaped.
+pub use rustix::process::Signal;
+
+/// A child process.
 pub struct Child {
-    process: std::process::Child,
+    pid: u32,
     pidfd: OwnedFd,
 }
 
@@ -41,27 +45,51 @@ pub enum Interest {
 impl Child {
     /// Starts `command`.
     pub fn start(command: &mut Command) -> io::Result<Child> {
-        let mut process = command.spawn()?;
+        Child::of(command.spawn()?.id())
+    }
+
+    /// Forks the calling process through the C library. `None` in the child.
+    ///
+    /// # Safety
+    /// The child has one thread, the caller's; of all others it has the memory as it was at some point between two of
+    /// their instructions. Until it execs or ends, it must do nothing that takes a lock or relies on data that another
+    /// thread may have been using; the C library's own allocator is usable.
+    pub unsafe fn fork() -> io::Result<Option<Child>> {
+        // SAFETY: as the caller promises.
+        match unsafe { libc::fork() } {
+            0 => Ok(None),
+            -1 => Err(io::Error::last_os_error()),
+            pid => Child::of(pid.cast_unsigned()).map(Some),
+        }
+    }
+
+    /// Over a child of this process that was just started, and is reaped if it cannot be watched.
+    fn of(pid: u32) -> io::Result<Child> {
+        let raw = self::pid(pid)?;
         // The pid is the child's until it is reaped, so this cannot open somebody else, even if it has ended already.
-        let opened = pid(process.id()).and_then(|pid| Ok(pidfd_open(pid, PidfdFlags::empty())?));
-        match opened {
-            Ok(pidfd) => Ok(Child { process, pidfd }),
+        match pidfd_open(raw, PidfdFlags::empty()) {
+            Ok(pidfd) => Ok(Child { pid, pidfd }),
             Err(error) => {
-                let _ = process.kill();
-                let _ = process.wait();
-                Err(error)
+                let _ = rustix::process::kill_process(raw, Signal::KILL);
+                let _ = retry_on_intr(|| waitid(WaitId::Pid(raw), WaitIdOptions::EXITED));
+                Err(error.into())
             }
         }
     }
 
     /// Its pid.
     pub fn pid(&self) -> u32 {
-        self.process.id()
+        self.pid
     }
 
-    /// Kills it. Does nothing if it has ended.
-    pub fn kill(&self) -> io::Result<()> {
-        match pidfd_send_signal(&self.pidfd, Signal::KILL) {
+    /// Its pidfd.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// Sends it a signal. Does nothing if it has ended.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        match pidfd_send_signal(&self.pidfd, signal) {
             Ok(()) | Err(Errno::SRCH) => Ok(()),
             Err(error) => Err(error.into()),
         }
@@ -69,20 +97,18 @@ impl Child {
 
     /// Waits for its end, and for `channel` if there is one, for at most `timeout`; `Duration::MAX` is for ever.
     pub fn wait_for(&self, channel: Option<(&Channel, Interest)>, timeout: Duration) -> io::Result<Seen> {
-        let mut fds = Vec::with_capacity(2);
-        fds.push(PollFd::new(&self.pidfd, PollFlags::IN));
-        if let Some((channel, interest)) = channel {
-            fds.push(PollFd::new(channel, interest.flags()));
-        }
-        wait_for_fds(&mut fds, timeout)
+        wait_for_either(&self.pidfd, channel, timeout)
     }
 
     /// Waits for its end and reaps it. `None`: somebody else has reaped it, or the program ignores SIGCHLD.
-    pub fn reap(&mut self) -> io::Result<Option<ExitStatus>> {
-        match self.process.wait() {
-            Ok(status) => Ok(Some(status)),
-            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Ok(None),
-            Err(error) => Err(error),
+    pub fn reap(&self) -> io::Result<Option<ExitStatus>> {
+        match retry_on_intr(|| waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED)) {
+            Ok(ended) => Ok(ended.map(|ended| {
+                let code = ended.exit_status().unwrap_or_default() << 8;
+                ExitStatus::from_raw(ended.terminating_signal().unwrap_or(code))
+            })),
+            Err(Errno::CHILD) => Ok(None),
+            Err(error) => Err(error.into()),
         }
     }
 }
@@ -96,10 +122,22 @@ impl Interest {
     }
 }
 
-/// Waits for the process of the first descriptor and for the channel of the second. A signal's interruption looks like
-/// time that is up: callers look at their clock and come again.
-fn wait_for_fds(fds: &mut [PollFd<'_>], timeout: Duration) -> io::Result<Seen> {
+/// Waits for the end of the process of `pidfd`, and for `channel` if there is one. A signal's interruption looks like time
+/// that is up: callers look at their clock and come again.
+fn wait_for_either(pidfd: &OwnedFd, channel: Option<(&Channel, Interest)>, timeout: Duration) -> io::Result<Seen> {
     let timeout = Timespec::try_from(timeout).ok();
+    let process = PollFd::new(pidfd, PollFlags::IN);
+    let (mut one, mut two);
+    let fds = match channel {
+        None => {
+            one = [process];
+            &mut one[..]
+        }
+        Some((channel, interest)) => {
+            two = [process, PollFd::new(channel, interest.flags())];
+            &mut two[..]
+        }
+    };
     match poll(fds, timeout.as_ref()) {
         Ok(_) => {
             let happened = |fd: &PollFd<'_>| !fd.revents().is_empty();
@@ -115,28 +153,50 @@ fn pid(raw: u32) -> io::Result<Pid> {
     pid.ok_or_else(|| io::Error::other(format!("{raw} is no process id")))
 }
 
-/// Waits until the other end of `channel` is closed or has something to say, or the parent, which was process `parent`,
-/// has ended.
-pub fn wait_for_parent(channel: &Channel, parent: u32) -> io::Result<()> {
-    let pidfd = match pidfd_open(pid(parent)?, PidfdFlags::empty()) {
-        Ok(pidfd) => pidfd,
-        Err(Errno::SRCH) => return Ok(()),
-        Err(error) => return Err(error.into()),
-    };
-    // Looked at after it was opened: while it is our parent, its pid is nobody else's.
-    while is_parent(parent) {
-        let mut fds = [PollFd::new(&pidfd, PollFlags::IN), PollFd::new(channel, PollFlags::IN)];
-        if wait_for_fds(&mut fds, Duration::MAX)? != Seen::default() {
-            break;
-        }
+/// The process that started the calling one.
+pub struct Parent {
+    pid: u32,
+    pidfd: OwnedFd,
+}
+
+impl Parent {
+    /// Process `pid`; `None` if it is not, or no more, the calling process's parent.
+    pub fn of(pid: u32) -> io::Result<Option<Parent>> {
+        let pidfd = match pidfd_open(self::pid(pid)?, PidfdFlags::empty()) {
+            Ok(pidfd) => pidfd,
+            Err(Errno::SRCH) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        // Looked at after it was opened: while it is our parent, its pid is nobody else's.
+        Ok(is_parent(pid).then_some(Parent { pid, pidfd }))
     }
-    Ok(())
+
+    /// Its pid.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Its pidfd.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// Waits for its end, and for `channel` if there is one, for at most `timeout`; `Duration::MAX` is for ever.
+    pub fn wait_for(&self, channel: Option<(&Channel, Interest)>, timeout: Duration) -> io::Result<Seen> {
+        wait_for_either(&self.pidfd, channel, timeout)
+    }
+}
+
+/// The pid of the calling process's parent; once that is dead, another's.
+#[must_use]
+pub fn parent_pid() -> u32 {
+    getppid().map_or(0, |pid| pid.as_raw_nonzero().get().cast_unsigned())
 }
 
 /// Whether the calling process's parent is process `parent`; once it is dead, it is not.
 #[must_use]
 pub fn is_parent(parent: u32) -> bool {
-    getppid().is_some_and(|pid| pid.as_raw_nonzero().get().cast_unsigned() == parent)
+    parent_pid() == parent
 }
 
 /// Has the kernel kill the calling process when *the thread* ends that started it. Whether that lives: its end before
@@ -144,6 +204,26 @@ pub fn is_parent(parent: u32) -> bool {
 pub fn die_with_parent(parent: u32) -> io::Result<bool> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
     Ok(is_parent(parent))
+}
+
+/// Ends the calling process by SIGKILL, as if somebody else had killed it.
+pub fn kill_self() {
+    let _ = rustix::process::kill_process(rustix::process::getpid(), Signal::KILL);
+}
+
+/// Ends the calling process with `code`, without running anything that was registered for its end.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit(2) has no precondition.
+    unsafe { libc::_exit(code) }
+}
+
+/// Has `hook` run when the process ends by returning from `main` or by `exit`. Children made by `fork` inherit it.
+pub fn at_exit(hook: extern "C" fn()) -> io::Result<()> {
+    // SAFETY: the hook is a function of the program, which lives as long as that, and cannot unwind.
+    match unsafe { libc::atexit(hook) } {
+        0 => Ok(()),
+        _ => Err(io::Error::from_raw_os_error(libc::ENOMEM)),
+    }
 }
 
 /// What `ps` and `top` call the calling thread; for the main thread, the process. At most 15 bytes of it are kept.

@@ -13,8 +13,10 @@
 //! | `identity` | who a process is, and whether it lives | `pidfd_open`, `poll`, `stat`, `openat`, `read`, `readlink`, `gettid`, `tgkill`, `getrandom` |
 //! | `fork` | notice that we are a forked child | `mmap`, `madvise`, `pthread_atfork` (a library call), `sched_yield` |
 //! | `memory` | how much is left before the kernel kills for it | `openat`, `read` |
-//! | `channel` | the socket between a process and its child | `socketpair`, `send`, `recv`, `fcntl` (`F_DUPFD_CLOEXEC`), `openat`, `dup3` |
-//! | `child` | child processes | `posix_spawn` (a library call), `pidfd_open`, `pidfd_send_signal`, `poll`, `wait4`, `getppid`, `prctl` |
+//! | `per_process` | what a forked child has of its own | none |
+//! | `channel` | the socket between a process and its child | `socketpair`, `send`, `recv`, `shutdown`, `fcntl` (`F_DUPFD_CLOEXEC`) |
+//! | `child` | child processes | `posix_spawn`, `fork`, `atexit` (library calls), `pidfd_open`, `pidfd_send_signal`, `poll`, `waitid`, `getppid`, `prctl`, `kill`, `_exit` |
+//! | `setup` | what a child changes about itself | `openat`, `dup3`, `sched_setaffinity`, `setenv` (a library call) |
 //! | `code` | which function of the program, in any process of it | `dl_iterate_phdr`, `getauxval` (library calls), `statx` |
 //! | `spin` | the clock, and the pause between two looks | `clock_gettime` (in the vDSO) |
 
@@ -34,6 +36,8 @@ mod identity;
 mod life;
 mod mapping;
 mod memory;
+mod per_process;
+mod setup;
 mod shm;
 mod sigbus;
 mod spin;
@@ -43,8 +47,11 @@ mod death;
 #[cfg(test)]
 mod testing;
 
-pub use channel::{Channel, Patience, Transfer};
-pub use child::{Child, Interest, die_with_parent, set_thread_name, wait_for_parent};
+pub use channel::{Channel, Transfer};
+pub use child::{
+    Child, Interest, Parent, Signal, at_exit, die_with_parent, exit_now, is_parent, kill_self, parent_pid,
+    set_thread_name,
+};
 pub use code::{FunctionRef, is_privileged};
 #[cfg(debug_assertions)]
 pub use death::kill_myself;
@@ -60,5 +67,7 @@ pub use identity::{
 pub use life::LifeLock;
 pub use mapping::Mapping;
 pub use memory::available_memory;
+pub use per_process::PerProcess;
+pub use setup::{CPUS, Change, change_environment, close_stdin, redirect_stderr, redirect_stdout, set_affinity};
 pub use shm::{create_posix, shm_path};
 pub use spin::{now_nanos, pause};

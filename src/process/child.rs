@@ -1,28 +1,36 @@
-//! The child's side: from the first line of `main` to the exit.
+//! The child's side: from the first line of `main`, or from the fork, to the exit.
 
-use std::backtrace::{Backtrace, BacktraceStatus};
-use std::cell::Cell;
 use std::io::Write;
 use std::mem;
-use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
+use std::panic::{self, AssertUnwindSafe};
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::frame::{self, Failure, Frame, Inbox, Job, Kind};
-use crate::codec::{Auto, Decode, Encode};
+use super::frame::{self, Frame, Inbox, Job, Kind};
+use super::origin::Tie;
+use super::panics;
+use crate::codec::{self, Auto, Decode, Encode};
 use crate::error::{Error, ErrorKind, Result};
-use crate::os::{self, Channel, Patience, Transfer};
+use crate::os::{self, Channel, FunctionRef, Interest, Transfer};
 
 /// Exit codes, for whoever looks at them: the parent hears it over the channel.
 const FAILED: i32 = 1;
 const PANICKED: i32 = 101;
 
-/// A child at work.
-pub struct Task {
+/// The way to the parent.
+pub struct Line {
     channel: Channel,
+    /// The parent's process id.
+    parent: u32,
+}
+
+/// A fresh child at work.
+pub struct Task {
+    line: Line,
     inbox: Inbox,
-    job: Job,
+    function: FunctionRef,
 }
 
 /// Does what this process was started for. `program` is its `argv[0]` without the mark.
@@ -44,155 +52,152 @@ fn serve(program: &[u8]) -> Result<()> {
         return Err(Error::new(ErrorKind::Process, context));
     }
     let channel = Channel::claim_stdin().map_err(|e| Error::from_io(e, "taking the channel to the parent"))?;
+    let line = Line { channel, parent: os::parent_pid() };
     let mut inbox = Inbox::default();
-    let job: Job = receive(&channel, &mut inbox, Kind::Job)?.message()?;
-    if job.kill_with_parent {
-        let lives = os::die_with_parent(job.parent).map_err(|e| Error::from_io(e, "asking to die with the parent"))?;
-        if !lives {
-            return Ok(());
-        }
-    }
+    let Job { entry, function, origin } = line.receive(&mut inbox, Kind::Job)?.message()?;
     let program = program.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-    os::set_thread_name(job.name.as_deref().unwrap_or(&String::from_utf8_lossy(program)));
-    let entry = job.entry.resolve::<Task, ()>();
-    let task = Task { channel, inbox, job };
+    os::set_thread_name(origin.name.as_deref().unwrap_or(&String::from_utf8_lossy(program)));
+    let entry = match origin.settle(Tie::Thread) {
+        Ok(true) => entry.resolve::<Task, ()>().map_err(unresolved),
+        Ok(false) => return Ok(()),
+        Err(error) => Err(error),
+    };
     match entry {
-        Ok(entry) => entry(task),
-        Err(error) => task.fail(&Error::new(ErrorKind::Process, error.to_string())),
+        Ok(entry) => entry(Task { line, inbox, function }),
+        Err(error) => line.fail(&error),
     }
     Ok(())
 }
 
-/// Waits for a frame of `kind`.
-fn receive(channel: &Channel, inbox: &mut Inbox, kind: Kind) -> Result<Frame> {
-    loop {
-        match inbox.take()? {
-            Some(frame) if frame.kind == kind => return Ok(frame),
-            Some(frame) => {
-                let context = format!("the parent sent {:?} instead of {kind:?}", frame.kind);
-                return Err(Error::new(ErrorKind::Process, context));
-            }
-            None => {}
-        }
-        match inbox.fill(channel, Patience::Wait) {
-            Ok(Transfer::Done(_) | Transfer::WouldBlock) => {}
-            Ok(Transfer::Closed) => {
-                return Err(Error::new(ErrorKind::Process, "the parent died before it said what to do"));
-            }
-            Err(error) => return Err(Error::from_io(error, "hearing from the parent")),
-        }
-    }
+fn unresolved(error: std::io::Error) -> Error {
+    Error::new(ErrorKind::OtherProgram, error.to_string())
 }
 
 /// What a child with arguments `A` and result `R` does.
-pub fn enter<A, R>(task: Task)
+pub fn enter<A, R>(mut task: Task)
 where
     A: DeserializeOwned + 'static,
     R: Serialize + 'static,
 {
-    keep_panics();
-    let mut task = task;
-    let done = panic::catch_unwind(AssertUnwindSafe(|| task.perform::<A, R>()));
-    let code = match done {
-        Ok(Ok(())) => 0,
-        Ok(Err(error)) => {
-            task.fail(&error);
-            FAILED
+    panics::prepare();
+    let line = task.line;
+    let code = line.conclude(|| {
+        let function = task.function.resolve::<A, R>().map_err(unresolved)?;
+        let args = line.receive(&mut task.inbox, Kind::Args)?;
+        let decoded = <Auto as Decode<A>>::decode(args.payload()).map_err(|e| e.within("arguments"))?;
+        drop(args);
+        // What needs no drop holds nothing: the parent does not keep it either.
+        if mem::needs_drop::<A>() {
+            line.send(Kind::Decoded, &[])?;
         }
-        Err(payload) => {
-            let text = panic_text(&*payload);
-            mem::forget(payload); // its drop might panic
-            let _ = task.send(Kind::Panicked, text.as_bytes());
-            PANICKED
-        }
-    };
+        line.give_back(&function(decoded))
+    });
     std::process::exit(code);
 }
 
-impl Task {
-    fn perform<A, R>(&mut self) -> Result<()>
-    where
-        A: DeserializeOwned + 'static,
-        R: Serialize + 'static,
-    {
-        let function = self.job.function.resolve::<A, R>();
-        let function = function.map_err(|error| Error::new(ErrorKind::Process, error.to_string()))?;
-        let args = receive(&self.channel, &mut self.inbox, Kind::Args)?;
-        let decoded = <Auto as Decode<A>>::decode(args.payload()).map_err(|e| e.within("arguments"))?;
-        drop(args);
-        // What needs no drop holds nothing: neither side has to keep it for the other.
-        if mem::needs_drop::<A>() {
-            self.send(Kind::Decoded, &[])?;
-        }
-        let result = function(decoded);
-        Auto::with_encoded(&result, |encoded| self.send(Kind::Returned, encoded.bytes()))
-            .map_err(|e| e.within("result"))??;
-        if mem::needs_drop::<R>() {
-            let waited = os::wait_for_parent(&self.channel, self.job.parent);
-            waited.map_err(|e| Error::from_io(e, "waiting for the parent to take the result"))?;
+impl Line {
+    /// Over the child's end of a channel that it inherited by a fork of process `parent`.
+    pub fn new(channel: Channel, parent: u32) -> Line {
+        Line { channel, parent }
+    }
+
+    /// Does `work`, tells the parent if it fails or panics, and returns the code to exit with.
+    pub fn conclude(&self, work: impl FnOnce() -> Result<()>) -> i32 {
+        panics::note();
+        let (error, code) = match panic::catch_unwind(AssertUnwindSafe(work)) {
+            Ok(Ok(())) => return 0,
+            Ok(Err(error)) => (error, FAILED),
+            Err(payload) => (panics::error(payload), PANICKED),
+        };
+        self.fail(&error);
+        code
+    }
+
+    /// Sends the function's result, and keeps handles in it until the parent has them.
+    pub fn give_back<R: Serialize + 'static>(&self, result: &R) -> Result<()> {
+        codec::take_segment_note();
+        let send = |encoded: codec::Encoded<'_>| -> Result<bool> {
+            self.send(Kind::Returned, encoded.bytes())?;
+            Ok(encoded.has_handles())
+        };
+        let has_handles = Auto::with_encoded(result, send).map_err(|e| e.within("result"))??;
+        if has_handles || codec::take_segment_note() {
+            self.wait(Interest::Receive).map_err(|e| Error::from_io(e, "waiting for the parent to take the result"))?;
         }
         Ok(())
     }
 
+    /// Waits for a frame of `kind`.
+    fn receive(&self, inbox: &mut Inbox, kind: Kind) -> Result<Frame> {
+        // Ends: each round takes something out of the channel, or waits for it, or ends.
+        loop {
+            match inbox.take()? {
+                Some(frame) if frame.kind == kind => return Ok(frame),
+                Some(frame) => {
+                    let context = format!("the parent sent {:?} instead of {kind:?}", frame.kind);
+                    return Err(Error::new(ErrorKind::Process, context));
+                }
+                None => {}
+            }
+            let transfer = inbox.fill(&self.channel).and_then(|transfer| match transfer {
+                Transfer::WouldBlock if !self.wait(Interest::Receive)? => Ok(Transfer::Closed),
+                other => Ok(other),
+            });
+            match transfer.map_err(|e| Error::from_io(e, "hearing from the parent"))? {
+                Transfer::Done(_) | Transfer::WouldBlock => {}
+                Transfer::Closed => {
+                    return Err(Error::new(ErrorKind::Process, "the parent died before it said what to do"));
+                }
+            }
+        }
+    }
+
     /// Sends a frame. It is no failure if the parent is not interested.
     fn send(&self, kind: Kind, payload: &[u8]) -> Result<()> {
-        self.send_or_closed(kind, payload).map(drop)
+        self.send_or_closed(kind, payload).map(drop).map_err(|e| Error::from_io(e, "answering the parent"))
     }
 
     /// Sends a frame; whether anybody is there to read it.
-    fn send_or_closed(&self, kind: Kind, payload: &[u8]) -> Result<bool> {
-        for mut part in [&frame::head(kind, payload.len())[..], payload] {
+    fn send_or_closed(&self, kind: Kind, payload: &[u8]) -> std::io::Result<bool> {
+        let head = frame::head(kind, payload.len());
+        let whole;
+        let parts = if payload.len() <= frame::SMALL {
+            whole = [&head, payload].concat();
+            [&whole[..], &[]]
+        } else {
+            [&head[..], payload]
+        };
+        for mut part in parts {
             // Ends: each round sends at least a byte, or waits for the parent, or ends.
             while !part.is_empty() {
-                match self.channel.send(part, Patience::Wait) {
-                    Ok(Transfer::Done(len)) => part = &part[len..],
-                    Ok(Transfer::WouldBlock) => {}
-                    Ok(Transfer::Closed) => return Ok(false),
-                    Err(error) => return Err(Error::from_io(error, "answering the parent")),
+                match self.channel.send(part)? {
+                    Transfer::Done(len) => part = &part[len..],
+                    Transfer::WouldBlock if self.wait(Interest::Send)? => {}
+                    Transfer::WouldBlock | Transfer::Closed => return Ok(false),
                 }
             }
         }
         Ok(true)
     }
 
+    /// Waits until the channel allows it, or its other end is closed. False if the parent has ended: its end of the channel
+    /// may be open all the same, in a child that it forked.
+    fn wait(&self, interest: Interest) -> std::io::Result<bool> {
+        let Some(parent) = os::Parent::of(self.parent)? else { return Ok(false) };
+        // Ends: with one of the two; otherwise a signal has interrupted it.
+        loop {
+            let seen = parent.wait_for(Some((&self.channel, interest)), Duration::MAX)?;
+            if seen.channel || seen.ended {
+                return Ok(seen.channel);
+            }
+        }
+    }
+
     /// Tells the parent, or else standard error.
-    fn fail(&self, error: &Error) {
-        let message = postcard::to_stdvec(&Failure::of(error)).unwrap_or_default();
+    pub fn fail(&self, error: &Error) {
+        let message = postcard::to_stdvec(error).unwrap_or_default();
         if !matches!(self.send_or_closed(Kind::Failed, &message), Ok(true)) {
             complain(error);
         }
     }
-}
-
-thread_local! {
-    /// What the last panic of this thread said, and where.
-    static LAST_PANIC: Cell<Option<String>> = const { Cell::new(None) };
-}
-
-/// Has panics noted, beside what is done about them anyway.
-fn keep_panics() {
-    let previous = panic::take_hook();
-    panic::set_hook(Box::new(move |info| {
-        LAST_PANIC.set(Some(describe(info)));
-        previous(info);
-    }));
-}
-
-fn describe(info: &PanicHookInfo<'_>) -> String {
-    let mut text = info.payload_as_str().unwrap_or("a panic without a message").to_owned();
-    if let Some(location) = info.location() {
-        text += &format!(", at {location}");
-    }
-    let backtrace = Backtrace::capture();
-    if backtrace.status() == BacktraceStatus::Captured {
-        text += &format!("\n{backtrace}");
-    }
-    text
-}
-
-/// What to tell of the panic with `payload`: what was noted of it, unless that was another one.
-fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
-    let own = payload.downcast_ref::<&str>().copied().or(payload.downcast_ref::<String>().map(String::as_str));
-    let noted = LAST_PANIC.take().filter(|noted| own.is_none_or(|own| noted.starts_with(own)));
-    noted.unwrap_or_else(|| own.unwrap_or("a panic without a message").to_owned())
 }

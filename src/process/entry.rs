@@ -6,6 +6,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 
@@ -36,9 +37,9 @@ impl Entry {
         require(ENTRY.get())
     }
 
-    /// A command that starts a child.
-    pub fn command(&self) -> Command {
-        let mut command = Command::new(PROGRAM);
+    /// A command that starts a child, of another executable than this program's own if one is given.
+    pub fn command(&self, executable: Option<&Path>) -> Command {
+        let mut command = Command::new(executable.unwrap_or(Path::new(PROGRAM)));
         command.arg0(&self.arg0).args(&self.args);
         command
     }

@@ -6,21 +6,25 @@
 //! | 7 | [`Kind`] |
 //! | 8..16 | length of the payload, little-endian |
 //!
-//! The parent sends `Job`, `Args`. The child sends `Decoded`, if its arguments may hold handles, and then one of
-//! `Returned`, `Failed` and `Panicked`.
+//! The parent sends `Job`, `Args`; to a forked child it sends nothing. The child sends `Decoded`, if its arguments may hold
+//! handles, and then `Returned` or `Failed`.
 
 use std::io;
 
 use serde::{Deserialize, Serialize};
 
+use super::origin::Origin;
 use crate::error::{Error, ErrorKind, Result};
-use crate::os::{Channel, FunctionRef, Patience, Transfer};
+use crate::os::{Channel, FunctionRef, Transfer};
 
 const MAGIC: &[u8; 7] = b"commons";
 /// Bytes of a head.
 pub const HEAD: usize = 16;
 /// Room for the next receipt: at least this much, and at most that.
 const ROOM: std::ops::RangeInclusive<usize> = 4 << 10..=1 << 20;
+
+/// Payloads of at most this many bytes are copied, so that they go in one piece with what precedes them.
+pub const SMALL: usize = 16 << 10;
 
 /// What a frame says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,10 +38,8 @@ pub enum Kind {
     Decoded = 3,
     /// The encoded result.
     Returned = 4,
-    /// The function was not run, or its result could not be sent: a [`Failure`].
+    /// The function was not run, it panicked, or its result could not be sent: an [`Error`].
     Failed = 5,
-    /// The function panicked: a text.
-    Panicked = 6,
 }
 
 /// What a child is started for.
@@ -47,60 +49,8 @@ pub struct Job {
     pub entry: FunctionRef,
     /// The function to run.
     pub function: FunctionRef,
-    /// The child's name.
-    pub name: Option<String>,
-    /// The parent's process id.
-    pub parent: u32,
-    /// Whether to die with it.
-    pub kill_with_parent: bool,
-}
-
-/// An [`Error`] on its way.
-#[derive(Serialize, Deserialize)]
-pub struct Failure {
-    kind: u8,
-    text: String,
-}
-
-/// The kinds of errors that come back as they are; others become `Process`.
-const KINDS: [ErrorKind; 20] = [
-    ErrorKind::InvalidInput,
-    ErrorKind::NotFound,
-    ErrorKind::TypeMismatch,
-    ErrorKind::ForeignFormat,
-    ErrorKind::PermissionDenied,
-    ErrorKind::OutOfMemory,
-    ErrorKind::TooMany,
-    ErrorKind::TooLarge,
-    ErrorKind::Encode,
-    ErrorKind::Decode,
-    ErrorKind::Closed,
-    ErrorKind::Stale,
-    ErrorKind::Corrupted,
-    ErrorKind::Evicted,
-    ErrorKind::Stalled,
-    ErrorKind::Contended,
-    ErrorKind::LivenessUnsupported,
-    ErrorKind::Process,
-    ErrorKind::Panicked,
-    ErrorKind::Io,
-];
-
-impl Failure {
-    /// `error`, as text where it has no other form.
-    pub fn of(error: &Error) -> Failure {
-        let kind = KINDS.iter().position(|kind| *kind == error.kind()).unwrap_or(usize::MAX);
-        let text = match std::error::Error::source(error) {
-            Some(source) => format!("{} ({source})", error.context()),
-            None => error.context().to_owned(),
-        };
-        Failure { kind: u8::try_from(kind).unwrap_or(u8::MAX), text }
-    }
-
-    /// The error.
-    pub fn into_error(self) -> Error {
-        Error::new(KINDS.get(usize::from(self.kind)).copied().unwrap_or(ErrorKind::Process), self.text)
-    }
+    /// What the child is told about itself.
+    pub origin: Origin,
 }
 
 /// A head, which the payload is to follow.
@@ -144,14 +94,14 @@ pub struct Inbox {
 }
 
 impl Inbox {
-    /// Receives what there is, or a part of it.
-    pub fn fill(&mut self, channel: &Channel, patience: Patience) -> io::Result<Transfer> {
+    /// Receives what there is, or a part of it, without waiting.
+    pub fn fill(&mut self, channel: &Channel) -> io::Result<Transfer> {
         let missing = self.end().ok().flatten().unwrap_or(0).saturating_sub(self.filled);
         let wanted = self.filled + missing.clamp(*ROOM.start(), *ROOM.end());
         if self.bytes.len() < wanted {
             self.bytes.resize(wanted, 0);
         }
-        let transfer = channel.receive(&mut self.bytes[self.filled..], patience)?;
+        let transfer = channel.receive(&mut self.bytes[self.filled..])?;
         if let Transfer::Done(len) = transfer {
             self.filled += len;
         }
@@ -173,7 +123,7 @@ impl Inbox {
     /// `Process` if what has come is no frame.
     pub fn take(&mut self) -> Result<Option<Frame>> {
         let Some(end) = self.end()?.filter(|end| *end <= self.filled) else { return Ok(None) };
-        let kind = [Kind::Job, Kind::Args, Kind::Decoded, Kind::Returned, Kind::Failed, Kind::Panicked]
+        let kind = [Kind::Job, Kind::Args, Kind::Decoded, Kind::Returned, Kind::Failed]
             .into_iter()
             .find(|kind| *kind as u8 == self.bytes[7])
             .ok_or_else(garbled)?;
@@ -212,13 +162,5 @@ mod tests {
         assert!(inbox(&bad).take().is_err());
         assert!(inbox(&head(Kind::Job, usize::MAX)).take().is_err());
         assert!(inbox(&head(Kind::Job, 1 << 60)).take().unwrap().is_none());
-    }
-
-    #[test]
-    fn errors_come_back_as_they_were() {
-        let error = Failure::of(&Error::new(ErrorKind::Stale, "object #3")).into_error();
-        assert_eq!((error.kind(), error.context()), (ErrorKind::Stale, "object #3"));
-        let error = Failure::of(&Error::new(ErrorKind::WouldDeadlock, "x")).into_error();
-        assert_eq!(error.kind(), ErrorKind::Process);
     }
 }

@@ -5,26 +5,23 @@
 //! children that ended since.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use super::running::Running;
+use crate::os::PerProcess;
 
-static ORPHANS: Mutex<Vec<Running>> = Mutex::new(Vec::new());
+/// A forked child is nobody's parent.
+static ORPHANS: PerProcess<Mutex<Vec<Running>>> = PerProcess::new(|_| Mutex::new(Vec::new()));
 
 /// Whether there may be any, so that nobody takes the lock for nothing. Set under the lock, after one was added.
 static ANY: AtomicBool = AtomicBool::new(false);
 
-/// Longest wait for the lock, which a fork can leave taken for ever.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 /// Adds a child.
 pub fn add(child: Running) {
-    if let Some(mut orphans) = ORPHANS.try_lock_for(PATIENCE) {
-        orphans.push(child);
-        ANY.store(true, Ordering::Relaxed); // whoever misses it finds it the next time
-    }
+    let mut orphans = ORPHANS.get().lock();
+    orphans.push(child);
+    ANY.store(true, Ordering::Relaxed); // whoever misses it finds it the next time
 }
 
 /// Reaps those that have ended.
@@ -33,7 +30,7 @@ pub fn sweep() {
         return;
     }
     // Who has the lock is doing the same.
-    let Some(mut orphans) = ORPHANS.try_lock() else { return };
+    let Some(mut orphans) = ORPHANS.get().try_lock() else { return };
     let mut gone = Vec::new();
     let mut args = Vec::new();
     let mut index = 0;
@@ -41,7 +38,7 @@ pub fn sweep() {
     while index < orphans.len() {
         let child = &mut orphans[index];
         args.extend(child.let_go());
-        if !child.is_ours() || child.has_ended() {
+        if child.has_ended() {
             gone.push(orphans.swap_remove(index));
         } else {
             index += 1;
@@ -50,6 +47,6 @@ pub fn sweep() {
     ANY.store(!orphans.is_empty(), Ordering::Relaxed);
     drop(orphans);
     // Outside of the lock: arguments may be anything, and do anything when they are dropped.
-    gone.iter_mut().filter(|child| child.is_ours()).for_each(Running::reap_quietly);
+    gone.iter_mut().for_each(Running::reap_quietly);
     drop((gone, args));
 }

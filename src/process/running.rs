@@ -2,18 +2,22 @@
 
 use std::any::Any;
 use std::io;
+use std::process::ExitStatus;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::children;
 use super::frame::{Frame, Inbox, Kind};
+use super::target::Target;
 use crate::error::{Error, Result};
-use crate::os::{self, Channel, Child, Interest, Patience, Transfer};
+use crate::os::{self, Channel, Interest, Transfer};
 
-/// Arguments that a child may not have decoded yet.
+/// Arguments that a child may not have decoded yet, or holds on what a forked one may not have used yet.
 pub type Kept = Box<dyn Any + Send>;
 
 /// A child that has not been reaped.
 pub struct Running {
-    child: Child,
+    target: Arc<Target>,
     /// Closed when nothing is to come any more. A child whose result holds handles keeps them until then.
     channel: Option<Channel>,
     inbox: Inbox,
@@ -24,19 +28,21 @@ pub struct Running {
 }
 
 impl Running {
-    /// Over a child just started.
-    pub fn new(child: Child, channel: Channel) -> Running {
-        Running { child, channel: Some(channel), inbox: Inbox::default(), args: None, process: os::generation() }
+    /// Over a child just started, which is one of this process's [children] until it is reaped.
+    pub fn new(target: Target, channel: Channel) -> Running {
+        let target = Arc::new(target);
+        children::add(&target);
+        Running { target, channel: Some(channel), inbox: Inbox::default(), args: None, process: os::generation() }
+    }
+
+    /// The process.
+    pub fn target(&self) -> &Arc<Target> {
+        &self.target
     }
 
     /// Keeps the child's arguments until it has decoded them.
     pub fn keep(&mut self, args: Kept) {
         self.args = Some(args);
-    }
-
-    /// Its pid.
-    pub fn pid(&self) -> u32 {
-        self.child.pid()
     }
 
     /// Whether it is a child of this very process, which may have forked since.
@@ -49,21 +55,16 @@ impl Running {
         self.channel.is_some()
     }
 
-    /// Kills it.
-    pub fn kill(&self) -> io::Result<()> {
-        self.child.kill()
-    }
-
     /// Sends `bytes`, waiting for the child to read, and stops when the child has ended or closed its end.
     pub fn send(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         let Some(channel) = &self.channel else { return Ok(()) };
         // Ends: each round sends at least a byte, or waits for the child, or ends.
         while !bytes.is_empty() {
-            match channel.send(bytes, Patience::Try)? {
+            match channel.send(bytes)? {
                 Transfer::Done(len) => bytes = &bytes[len..],
                 Transfer::Closed => break,
                 Transfer::WouldBlock => {
-                    if self.child.wait_for(Some((channel, Interest::Send)), Duration::MAX)?.ended {
+                    if self.target.child().wait_for(Some((channel, Interest::Send)), Duration::MAX)?.ended {
                         break;
                     }
                 }
@@ -83,7 +84,7 @@ impl Running {
                     return Ok(Some(frame));
                 }
             }
-            match self.inbox.fill(channel, Patience::Try).map_err(|e| Error::from_io(e, "hearing from it"))? {
+            match self.inbox.fill(channel).map_err(|e| Error::from_io(e, "hearing from it"))? {
                 Transfer::Done(_) => {}
                 Transfer::WouldBlock => break,
                 Transfer::Closed => self.close(),
@@ -94,7 +95,13 @@ impl Running {
 
     /// Lets the child know that nobody listens any more.
     pub fn close(&mut self) {
-        self.channel = None;
+        // A forked copy of it says nothing in its parent's name; and forked children that have a copy of this end must
+        // not keep it open.
+        if let Some(channel) = self.channel.take()
+            && self.is_ours()
+        {
+            channel.shut_down();
+        }
         self.args = None;
     }
 
@@ -115,7 +122,7 @@ impl Running {
             if self.inbox.take()?.is_some() {
                 return Ok(true);
             }
-            match self.inbox.fill(channel, Patience::Try).map_err(|e| Error::from_io(e, "hearing from it"))? {
+            match self.inbox.fill(channel).map_err(|e| Error::from_io(e, "hearing from it"))? {
                 Transfer::Done(_) => {}
                 Transfer::WouldBlock => return Ok(false),
                 Transfer::Closed => break,
@@ -127,21 +134,23 @@ impl Running {
     /// Waits for something to come or for the child's end, at most for `timeout`. Whether it has ended.
     pub fn wait(&mut self, timeout: Duration) -> io::Result<bool> {
         let channel = self.channel.as_ref().map(|channel| (channel, Interest::Receive));
-        Ok(self.child.wait_for(channel, timeout)?.ended)
+        Ok(self.target.child().wait_for(channel, timeout)?.ended)
     }
 
     /// Whether the child has ended.
     pub fn has_ended(&self) -> bool {
-        self.child.wait_for(None, Duration::ZERO).is_ok_and(|seen| seen.ended)
+        self.target.has_ended()
     }
 
     /// Reaps the child, waiting for its end. How it ended, or `None` if somebody else was told.
-    pub fn reap(&mut self) -> io::Result<Option<std::process::ExitStatus>> {
-        self.child.reap()
+    pub fn reap(&mut self) -> io::Result<Option<ExitStatus>> {
+        let status = self.target.child().reap()?;
+        children::remove(&self.target);
+        Ok(status)
     }
 
     /// Reaps a child that has ended, whose end is of no interest.
     pub fn reap_quietly(&mut self) {
-        let _ = self.child.reap();
+        let _ = self.reap();
     }
 }

@@ -6,31 +6,27 @@
 use std::io;
 use std::process::Command;
 use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
-use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::os::{self, Child};
+use crate::os::{Child, PerProcess};
 
 struct Order {
     command: Command,
     answer: SyncSender<io::Result<Child>>,
 }
 
-/// The way to the thread, and the process that has it: a forked child has none.
-static SPAWNER: Mutex<Option<(u64, Sender<Order>)>> = Mutex::new(None);
-
-/// Longest wait for the lock above, which a fork can leave taken for ever.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The way to the thread, once there is one: a forked child has none of its parent's threads.
+static SPAWNER: PerProcess<Mutex<Option<Sender<Order>>>> = PerProcess::new(|_| Mutex::new(None));
 
 /// Starts `command` as a child of the lasting thread.
 pub fn start(command: Command) -> io::Result<Child> {
     let (answer, answered) = sync_channel(1);
     {
-        let mut spawner = SPAWNER.try_lock_for(PATIENCE).ok_or_else(gone)?;
+        let mut spawner = SPAWNER.get().lock();
         let orders = match &mut *spawner {
-            Some((process, orders)) if *process == os::generation() => orders,
-            slot => &mut slot.insert((os::generation(), start_thread()?)).1,
+            Some(orders) => orders,
+            none => none.insert(start_thread()?),
         };
         orders.send(Order { command, answer }).map_err(|_| gone())?;
     }

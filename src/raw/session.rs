@@ -3,6 +3,7 @@
 //! How many handles of this process hold an object is counted here, in its own memory; the object's shared holder bit
 //! changes only with the first and the last of them, under the lock of the counts.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64 as LocalU64, Ordering};
@@ -16,40 +17,51 @@ use super::table::{self, Shape};
 use super::{check, collect, names, recovery};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mem::{Locator, Me, Mode, Options, Segment, SegmentId, Step, Word};
-use crate::os::{self, FileId};
+use crate::os::{self, FileId, PerProcess};
 
 /// A segment as this process uses it.
 pub struct Session {
     segment: Arc<Segment>,
-    holds: Mutex<Holds>,
+    /// A forked child begins with none.
+    holds: PerProcess<Mutex<Holds>>,
 }
 
 /// How often this process holds each object.
+#[derive(Default)]
 struct Holds {
-    /// The fork generation that the counts belong to: a forked child begins with none.
-    process: u64,
     counts: HashMap<u32, (u32, u32)>,
 }
 
-/// Every session of the process, by segment file.
-static REGISTRY: Mutex<Option<HashMap<FileId, Weak<Session>>>> = Mutex::new(None);
+/// Every session of the process, by segment file. A forked child begins with its parent's, unless another thread was
+/// just changing them; then it maps again what it opens.
+static REGISTRY: PerProcess<Mutex<Registry>> = PerProcess::new(|parents| {
+    let inherited = parents.and_then(Mutex::try_lock).map(|registry| {
+        let copy = registry.clone();
+        // Giving it back could mean to wake somebody, by way of locks that are not ours.
+        std::mem::forget(registry);
+        copy
+    });
+    Mutex::new(inherited.unwrap_or_default())
+});
+
+type Registry = HashMap<FileId, Weak<Session>>;
 
 /// Looks at a name whose object goes each time before it can be held.
 const NAME_TRIES: u32 = 10_000;
 
-/// Longest wait for a process-local lock: one that was held when the process forked is held for ever in the child.
+/// Longest wait for a process-local lock, which nobody holds for long.
 const LOCAL_PATIENCE: Duration = Duration::from_secs(10);
 
 fn lock<T>(mutex: &Mutex<T>) -> Result<MutexGuard<'_, T>> {
-    mutex.try_lock_for(LOCAL_PATIENCE).ok_or_else(|| {
-        Error::new(ErrorKind::Reentrant, "a lock of this process, held by a thread that the process forked away from")
-    })
+    mutex
+        .try_lock_for(LOCAL_PATIENCE)
+        .ok_or_else(|| Error::new(ErrorKind::Reentrant, "a lock of this process, whose holder does not give it back"))
 }
 
 impl Session {
     /// Creates an anonymous segment.
     pub fn anonymous(options: &Options) -> Result<Arc<Session>> {
-        let mut registry = lock(&REGISTRY)?;
+        let mut registry = lock(REGISTRY.get())?;
         register(&mut registry, Segment::anonymous(options)?)
     }
 
@@ -65,9 +77,9 @@ impl Session {
     }
 
     fn at(path: &Path, mode: Mode, open: impl FnOnce() -> Result<Arc<Segment>>) -> Result<Arc<Session>> {
-        let mut registry = lock(&REGISTRY)?;
+        let mut registry = lock(REGISTRY.get())?;
         if let Ok(id) = os::path_id(path)
-            && let Some(session) = registry.get_or_insert_default().get(&id).and_then(Weak::upgrade)
+            && let Some(session) = registry.get(&id).and_then(Weak::upgrade)
         {
             return match mode {
                 Mode::Create => Err(Error::new(ErrorKind::AlreadyExists, format!("segment {path:?}"))),
@@ -79,8 +91,8 @@ impl Session {
 
     /// The session of the segment that another process calls `id`, opened if need be.
     pub fn locate(id: SegmentId, locator: &Locator) -> Result<Arc<Session>> {
-        let mut registry = lock(&REGISTRY)?;
-        let known = registry.get_or_insert_default().values().filter_map(Weak::upgrade).find(|s| s.segment.id() == id);
+        let mut registry = lock(REGISTRY.get())?;
+        let known = registry.values().filter_map(Weak::upgrade).find(|s| s.segment.id() == id);
         match known {
             Some(session) => Ok(session),
             None => register(&mut registry, Segment::locate(id, locator)?),
@@ -95,7 +107,7 @@ impl Session {
     }
 
     fn over(segment: Arc<Segment>) -> Session {
-        Session { segment, holds: Mutex::new(Holds { process: os::generation(), counts: HashMap::new() }) }
+        Session { segment, holds: PerProcess::new(|_| Mutex::default()) }
     }
 
     /// The segment.
@@ -105,13 +117,7 @@ impl Session {
     }
 
     fn holds(&self) -> Result<MutexGuard<'_, Holds>> {
-        let mut holds = lock(&self.holds)?;
-        let process = os::generation();
-        if holds.process != process {
-            holds.process = process;
-            holds.counts.clear();
-        }
-        Ok(holds)
+        lock(self.holds.get())
     }
 
     /// Creates an object that this process holds once.
@@ -279,10 +285,16 @@ pub struct Listed {
 
 impl Drop for Session {
     fn drop(&mut self) {
+        self.let_go_of_everything();
+    }
+}
+
+impl Session {
+    fn let_go_of_everything(&self) {
         if self.segment.membership().is_current() {
             // Objects that somebody forgot (`mem::forget`) still have this process's bit.
             let me = self.segment.membership().me().index;
-            let forgotten = self.holds.get_mut().counts.len();
+            let forgotten = self.holds.get().try_lock().map_or(0, |holds| holds.counts.len());
             if forgotten > 0 && self.segment.still_member().is_ok() {
                 object::entries(&self.segment).flatten().for_each(|entry| entry.let_go(me));
             }
@@ -291,7 +303,24 @@ impl Drop for Session {
     }
 }
 
-type Registry = Option<HashMap<FileId, Weak<Session>>>;
+/// Leaves every segment: the end of a process that has the handles of another in its memory, which it cannot drop.
+/// A segment that several threads use is not left, but recovered by others like that of any dead process.
+pub fn leave_all() {
+    let Ok(registry) = lock(REGISTRY.get()) else { return };
+    let sessions: Vec<_> = registry.values().filter_map(Weak::upgrade).collect();
+    drop(registry);
+    for session in sessions {
+        let segment = &session.segment;
+        let me = segment.membership().me().index;
+        let is_mine = |slot: &u16| segment.slot_state(*slot).is_ok_and(|state| state.used && state.process == me);
+        if segment.membership().is_current() && (0..segment.slots_used()).filter(is_mine).count() <= 1 {
+            session.let_go_of_everything();
+            segment.leave();
+        }
+        // The last one: it belongs to a handle of the process that forked this one.
+        std::mem::forget(session);
+    }
+}
 
 fn register(registry: &mut Registry, segment: Arc<Segment>) -> Result<Arc<Session>> {
     recovery::settle_inheritance(&segment)?;
@@ -302,9 +331,8 @@ fn register(registry: &mut Registry, segment: Arc<Segment>) -> Result<Arc<Sessio
         checked.map(drop)
     })?;
     let session = Arc::new(Session::over(segment));
-    let sessions = registry.get_or_insert_default();
-    sessions.retain(|_, session| session.strong_count() > 0);
-    sessions.insert(session.segment.file_id(), Arc::downgrade(&session));
+    registry.retain(|_, session| session.strong_count() > 0);
+    registry.insert(session.segment.file_id(), Arc::downgrade(&session));
     Ok(session)
 }
 
@@ -388,8 +416,41 @@ impl Clone for Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        if *self.process.get_mut() == os::generation() {
+        if *self.process.get_mut() != os::generation() {
+            return;
+        }
+        let kept = KEPT.try_with(|kept| match &mut *kept.borrow_mut() {
+            Some(kept) => {
+                let process = LocalU64::new(std::mem::take(self.process.get_mut()));
+                let (session, segment) = (Arc::clone(&self.session), Arc::clone(&self.segment));
+                kept.push(Hold { session, segment, id: self.id, process });
+                true
+            }
+            None => false,
+        });
+        if kept != Ok(true) {
             let _ = self.session.release(self.id);
         }
     }
+}
+
+thread_local! {
+    /// Where holds go instead of being let go of, inside [`keep_dropped`].
+    static KEPT: RefCell<Option<Vec<Hold>>> = const { RefCell::new(None) };
+}
+
+/// Drops `value`, but not the holds in it, which it returns.
+pub fn keep_dropped<T>(value: T) -> Vec<Hold> {
+    /// Ends the keeping, also if a destructor panics.
+    struct Keeping(Option<Vec<Hold>>);
+    impl Drop for Keeping {
+        fn drop(&mut self) {
+            drop(KEPT.replace(self.0.take())); // what was kept until now, once nobody borrows it
+        }
+    }
+    let keeping = Keeping(KEPT.replace(Some(Vec::new())));
+    drop(value);
+    let kept = KEPT.take();
+    drop(keeping);
+    kept.unwrap_or_default()
 }
