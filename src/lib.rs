@@ -40,5 +40,6 @@ pub use manager::{Builder, Manager, ObjectInfo, ObjectKind, Place, Report};
 pub use mem::HeapStats;
 #[doc(hidden)]
 pub use process::enter_test;
+pub use process::{AsyncResult, Call, Pool, PoolBuilder, Progress, Results};
 pub use process::{Process, ProcessBuilder, init};
 pub use queue::{Put, Queue};

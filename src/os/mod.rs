@@ -16,6 +16,8 @@
 //! | `channel` | the socket between a process and its child | `socketpair`, `send`, `recv`, `fcntl` (`F_DUPFD_CLOEXEC`), `openat`, `dup3` |
 //! | `child` | child processes | `posix_spawn` (a library call), `pidfd_open`, `pidfd_send_signal`, `poll`, `wait4`, `getppid`, `prctl` |
 //! | `code` | which function of the program, in any process of it | `dl_iterate_phdr`, `getauxval` (library calls), `statx` |
+//! | `seal` | such a function, named over shared memory | none |
+//! | `watch` | many processes at once, and a bell | `pidfd_open`, `pidfd_send_signal`, `eventfd2`, `poll`, `read`, `write` |
 //! | `spin` | the clock, and the pause between two looks | `clock_gettime` (in the vDSO) |
 
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64", target_endian = "little")))]
@@ -34,9 +36,11 @@ mod identity;
 mod life;
 mod mapping;
 mod memory;
+mod seal;
 mod shm;
 mod sigbus;
 mod spin;
+mod watch;
 
 #[cfg(debug_assertions)]
 mod death;
@@ -60,5 +64,7 @@ pub use identity::{
 pub use life::LifeLock;
 pub use mapping::Mapping;
 pub use memory::available_memory;
+pub use seal::{Function, Sealed, Secret};
 pub use shm::{create_posix, shm_path};
 pub use spin::{now_nanos, pause};
+pub use watch::{Bell, Watched};

@@ -191,7 +191,7 @@ fn describe(info: &PanicHookInfo<'_>) -> String {
 }
 
 /// What to tell of the panic with `payload`: what was noted of it, unless that was another one.
-fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
+pub fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
     let own = payload.downcast_ref::<&str>().copied().or(payload.downcast_ref::<String>().map(String::as_str));
     let noted = LAST_PANIC.take().filter(|noted| own.is_none_or(|own| noted.starts_with(own)));
     noted.unwrap_or_else(|| own.unwrap_or("a panic without a message").to_owned())

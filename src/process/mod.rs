@@ -11,6 +11,7 @@
 //! | `child` | the child's side, from `init` to its exit |
 //! | `running` | the parent's side of one child |
 //! | `handle` | [`Process`], its result, and its end |
+//! | `pool` | many workers for many tasks |
 //! | `orphans` | children that nobody waits for |
 //! | `spawner` | a thread that lasts, for children that are to die with their parent |
 
@@ -19,8 +20,10 @@ mod entry;
 mod frame;
 mod handle;
 mod orphans;
+mod pool;
 mod running;
 mod spawner;
 
 pub use entry::{enter_test, init};
 pub use handle::{Process, ProcessBuilder};
+pub use pool::{AsyncResult, Call, Pool, PoolBuilder, Progress, Results};
