@@ -15,7 +15,8 @@
 //! ```
 //!
 //! Start at [`Manager`], which creates and opens segments and the objects in them: [`Dict`], [`Queue`], [`Lock`].
-//! [`Process`] runs a function in a fresh process of the same program and gives it handles as arguments. Every
+//! [`Process`] runs a function in a fresh process of the same program and gives it handles as arguments; [`Pool`] runs
+//! functions on many items, in worker processes any of which may die. Every
 //! failure is an [`Error`] with a [kind](ErrorKind). How it works inside is told in `ARCHITECTURE.md`.
 
 mod codec;
