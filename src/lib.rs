@@ -36,11 +36,16 @@ pub mod testing;
 pub use codec::{Auto, Codec, Decode, Encode, Encoded, Pod};
 pub use dict::{Dict, Exchange, Integer, Iter};
 pub use error::{Error, ErrorKind, Result};
+#[cfg(feature = "linkme")]
+#[doc(hidden)]
+pub use linkme;
 pub use lock::{Acquire, Held, Lock, LockGuard};
 pub use manager::{Builder, Manager, ObjectInfo, ObjectKind, Place, Report};
 pub use mem::HeapStats;
 #[doc(hidden)]
 pub use process::enter_test;
 pub use process::{AsyncResult, Call, Pool, PoolBuilder, Progress, Results};
+#[cfg(feature = "linkme")]
+pub use process::{NAMED_TASKS, Named, NamedTask, serve_pool};
 pub use process::{Process, ProcessBuilder, init};
 pub use queue::{Put, Queue};

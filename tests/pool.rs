@@ -146,7 +146,7 @@ fn errors_of_ones_own_keep_their_type() {
     enum Refusal {
         Odd(u64),
     }
-    let even = |n: u64| if n % 2 == 0 { Ok(n) } else { Err(Refusal::Odd(n)) };
+    let even = |n: u64| if n.is_multiple_of(2) { Ok(n) } else { Err(Refusal::Odd(n)) };
     let pool = Pool::new(2).unwrap();
     assert_eq!(pool.map(even, 1..=2).unwrap(), [Err(Refusal::Odd(1)), Ok(2)]);
 }

@@ -170,7 +170,7 @@ thread_local! {
 }
 
 /// Has panics noted, beside what is done about them anyway.
-fn keep_panics() {
+pub fn keep_panics() {
     let previous = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         LAST_PANIC.set(Some(describe(info)));

@@ -27,3 +27,5 @@ mod spawner;
 pub use entry::{enter_test, init};
 pub use handle::{Process, ProcessBuilder};
 pub use pool::{AsyncResult, Call, Pool, PoolBuilder, Progress, Results};
+#[cfg(feature = "linkme")]
+pub use pool::{NAMED_TASKS, Named, NamedTask, serve_pool};

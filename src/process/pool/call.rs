@@ -7,11 +7,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::feeder::Feeder;
-use super::function::Task;
+use super::function::names;
 use super::gather::{AsyncResult, Gather};
 use super::office::Office;
 use super::sink::{Hook, Progress};
 use super::stream::{Results, Stream};
+use super::wire::Names;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Chunks that an automatic size makes for each worker.
@@ -71,7 +72,8 @@ impl<'p> Call<'p> {
         A: Serialize + DeserializeOwned + Send + 'static,
         R: Serialize + DeserializeOwned + Send + 'static,
     {
-        self.gather(function, items.into_iter().collect(), Ok)
+        let names = names(self.office, function)?;
+        self.gather(names, items.into_iter().collect(), Ok)
     }
 
     /// As [`Pool::starmap`](crate::Pool::starmap).
@@ -95,31 +97,38 @@ impl<'p> Call<'p> {
         B: Serialize + DeserializeOwned + Send + 'static,
         R: Serialize + DeserializeOwned + Send + 'static,
     {
-        self.gather(function, items.into_iter().collect(), Ok)
+        let names = names(self.office, function)?;
+        self.gather(names, items.into_iter().collect(), Ok)
     }
 
     /// As [`Pool::imap`](crate::Pool::imap).
-    pub fn imap<A, R, I>(self, function: fn(A) -> R, items: I) -> Result<Results<fn(A) -> R, I::IntoIter>>
+    pub fn imap<A, R, I>(self, function: fn(A) -> R, items: I) -> Result<Results<R, I::IntoIter>>
     where
         A: Serialize + DeserializeOwned + Send + 'static,
         R: Serialize + DeserializeOwned + Send + 'static,
         I: IntoIterator<Item = A>,
     {
-        self.stream(true, function, items.into_iter())
+        let names = names(self.office, function)?;
+        self.stream(true, names, items.into_iter())
     }
 
     /// As [`Pool::imap_unordered`](crate::Pool::imap_unordered).
-    pub fn imap_unordered<A, R, I>(self, function: fn(A) -> R, items: I) -> Result<Results<fn(A) -> R, I::IntoIter>>
+    pub fn imap_unordered<A, R, I>(self, function: fn(A) -> R, items: I) -> Result<Results<R, I::IntoIter>>
     where
         A: Serialize + DeserializeOwned + Send + 'static,
         R: Serialize + DeserializeOwned + Send + 'static,
         I: IntoIterator<Item = A>,
     {
-        self.stream(false, function, items.into_iter())
+        let names = names(self.office, function)?;
+        self.stream(false, names, items.into_iter())
     }
 
-    pub(super) fn apply<F: Task>(self, function: F, args: F::Args) -> Result<AsyncResult<F::Output>> {
-        self.gather(function, vec![args], |mut values| values.pop().ok_or_else(|| Error::corrupted("a pool's result")))
+    pub(super) fn apply<A, R>(self, names: Names, args: A) -> Result<AsyncResult<R>>
+    where
+        A: Serialize + Send + 'static,
+        R: DeserializeOwned + Send + 'static,
+    {
+        self.gather(names, vec![args], |mut values| values.pop().ok_or_else(|| Error::corrupted("a pool's result")))
     }
 
     fn checked_chunk_size(&self, automatic: usize) -> Result<u32> {
@@ -128,17 +137,21 @@ impl<'p> Call<'p> {
         fits.ok_or_else(|| Error::new(ErrorKind::InvalidInput, format!("chunks of {chunk_size} items")))
     }
 
-    fn gather<F: Task, T: Send + 'static>(
+    pub(super) fn gather<A, R, T>(
         self,
-        function: F,
-        items: Vec<F::Args>,
-        finish: fn(Vec<F::Output>) -> Result<T>,
-    ) -> Result<AsyncResult<T>> {
+        names: Names,
+        items: Vec<A>,
+        finish: fn(Vec<R>) -> Result<T>,
+    ) -> Result<AsyncResult<T>>
+    where
+        A: Serialize + Send + 'static,
+        R: DeserializeOwned + Send + 'static,
+        T: Send + 'static,
+    {
         let chunk_size = self.checked_chunk_size(items.len().div_ceil(CHUNKS_PER_WORKER * self.processes))?;
         self.office.crew()?.takes_work()?;
         let (gather, result) = Gather::new(items.len(), self.hook, finish);
-        let automatic = self.chunk_size.is_none();
-        let mut feeder = Feeder::new(self.office, Arc::new(gather), function, chunk_size, automatic)?;
+        let mut feeder = Feeder::new(self.office, Arc::new(gather), names, chunk_size, self.chunk_size.is_none());
         for item in items {
             feeder.push(item)?;
         }
@@ -146,12 +159,11 @@ impl<'p> Call<'p> {
         Ok(result)
     }
 
-    fn stream<F: Task, I: Iterator<Item = F::Args>>(
-        self,
-        ordered: bool,
-        function: F,
-        items: I,
-    ) -> Result<Results<F, I>> {
+    pub(super) fn stream<R, I: Iterator>(self, ordered: bool, names: Names, items: I) -> Result<Results<R, I>>
+    where
+        I::Item: Serialize + Send + 'static,
+        R: DeserializeOwned + Send + 'static,
+    {
         let chunk_size = self.checked_chunk_size(1)?;
         self.office.crew()?.takes_work()?;
         let total = match items.size_hint() {
@@ -159,7 +171,7 @@ impl<'p> Call<'p> {
             _ => None,
         };
         let stream = Arc::new(Stream::new(ordered, total, self.hook));
-        let feeder = Feeder::new(self.office, Arc::clone(&stream) as Arc<_>, function, chunk_size, false)?;
+        let feeder = Feeder::new(self.office, Arc::clone(&stream) as Arc<_>, names, chunk_size, false);
         let ahead = CHUNKS_AHEAD * self.processes as u64 * u64::from(chunk_size);
         Ok(Results::new(feeder, stream, items, ahead))
     }

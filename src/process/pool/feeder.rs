@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use serde::Serialize;
 
 use super::crew::Chunk;
-use super::function::{Task, names};
 use super::office::Office;
 use super::sink::Sink;
 use super::wire::{self, Names, Shown};
@@ -16,7 +16,7 @@ use crate::error::Result;
 const LARGE: usize = 1 << 20;
 
 /// Encodes the items of a call and submits them in chunks.
-pub struct Feeder<F: Task> {
+pub struct Feeder<A> {
     office: Arc<Office>,
     sink: Arc<dyn Sink>,
     names: Names,
@@ -28,30 +28,23 @@ pub struct Feeder<F: Task> {
     message: Vec<u8>,
     count: u32,
     /// The items with handles, which must live until their tasks have ended.
-    kept: Vec<F::Args>,
+    kept: Vec<A>,
 }
 
-impl<F: Task> Feeder<F> {
-    /// For calls of `function` whose outcomes go to `sink`.
-    pub fn new(
-        office: &Arc<Office>,
-        sink: Arc<dyn Sink>,
-        function: F,
-        chunk_size: u32,
-        automatic: bool,
-    ) -> Result<Feeder<F>> {
-        let names = names(&office.secret, function)?;
+impl<A: Serialize + Send + 'static> Feeder<A> {
+    /// For calls of the function of that name, whose outcomes go to `sink`.
+    pub fn new(office: &Arc<Office>, sink: Arc<dyn Sink>, names: Names, chunk_size: u32, automatic: bool) -> Feeder<A> {
         let mut message = Vec::new();
         wire::begin_chunk(&names, &mut message);
         let office = Arc::clone(office);
-        Ok(Feeder { office, sink, names, chunk_size, automatic, submitted: 0, message, count: 0, kept: Vec::new() })
+        Feeder { office, sink, names, chunk_size, automatic, submitted: 0, message, count: 0, kept: Vec::new() }
     }
 
     /// Adds an item. One that cannot be encoded has that as its outcome.
     ///
     /// # Errors
     /// Those of submitting a chunk.
-    pub fn push(&mut self, item: F::Args) -> Result<()> {
+    pub fn push(&mut self, item: A) -> Result<()> {
         let at = self.message.len();
         let message = &mut self.message;
         let encoded = Auto::with_encoded(&item, |encoded| {

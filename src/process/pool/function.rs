@@ -3,10 +3,11 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::office::Office;
 use super::wire::Names;
 use super::worker::Worker;
 use crate::error::{Error, ErrorKind, Result};
-use crate::os::{Function, Secret};
+use crate::os::Function;
 
 /// A function that a pool can run.
 pub trait Task: Function {
@@ -50,8 +51,15 @@ where
 pub type Runner = fn(Worker) -> Worker;
 
 /// Names `function` and its runner.
-pub fn names<F: Task>(secret: &Secret, function: F) -> Result<Names> {
-    let runner = secret.seal(Worker::run_chunk::<F> as Runner);
-    let names = runner.and_then(|runner| Ok(Names { runner, function: secret.seal(function)? }));
+///
+/// # Errors
+/// `Process` if it is not in the executable; `InvalidInput` if the pool's workers are of another program.
+pub fn names<F: Task>(office: &Office, function: F) -> Result<Names> {
+    if office.is_foreign() {
+        let context = "a function for workers of another program: those run named tasks";
+        return Err(Error::new(ErrorKind::InvalidInput, context));
+    }
+    let runner = office.secret.seal(Worker::run_chunk::<F> as Runner);
+    let names = runner.and_then(|runner| Ok(Names { runner, function: office.secret.seal(function)? }));
     names.map_err(|error| Error::new(ErrorKind::Process, error.to_string()))
 }

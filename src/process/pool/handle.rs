@@ -11,8 +11,9 @@ use serde::de::DeserializeOwned;
 use super::board::BoardHandle;
 use super::call::Call;
 use super::crew::{Crew, Phase, Policy, Seat};
+use super::function::names;
 use super::gather::AsyncResult;
-use super::office::Office;
+use super::office::{Office, Start};
 use super::sink::Kept;
 use super::stream::Results;
 use super::wire::Shown;
@@ -79,6 +80,8 @@ pub struct PoolBuilder {
     name: Option<String>,
     initializer: Option<std::result::Result<Initializer, Shown>>,
     kept: Option<Kept>,
+    #[cfg(feature = "linkme")]
+    program: Option<std::path::PathBuf>,
 }
 
 impl PoolBuilder {
@@ -123,6 +126,14 @@ impl PoolBuilder {
         self
     }
 
+    /// The program to start as a worker, instead of this one once more: its `main` must call
+    /// [`serve_pool`](crate::serve_pool) and nothing else. Such workers run [named tasks](crate::named_task) only.
+    #[cfg(feature = "linkme")]
+    pub fn program(mut self, path: impl Into<std::path::PathBuf>) -> PoolBuilder {
+        self.program = Some(path.into());
+        self
+    }
+
     /// Starts the workers.
     ///
     /// # Blocking
@@ -149,7 +160,17 @@ impl PoolBuilder {
         let tasks_per_child = self.tasks_per_child.map(|tasks| tasks as u64);
         let crew = Crew::new(seats, Policy { tasks_per_child, retries: self.retries });
         let name = self.name.clone().unwrap_or_else(|| "pool".to_owned());
-        let office = Arc::new(Office::new(manager, crew, initializer, name)?);
+        let start = Start {
+            name,
+            initializer,
+            #[cfg(feature = "linkme")]
+            program: self.program.clone(),
+        };
+        #[cfg(feature = "linkme")]
+        if start.program.is_some() && start.initializer.is_some() {
+            return Err(Error::new(ErrorKind::InvalidInput, "an initializer for workers of another program"));
+        }
+        let office = Arc::new(Office::new(manager, crew, start)?);
         // Dropped on an error: the processes that were started are killed.
         let pool = Pool { office, processes, threads: Mutex::default(), _kept: self.kept.clone() };
         let mut children = Vec::with_capacity(processes);
@@ -238,7 +259,7 @@ impl Pool {
         A: Serialize + DeserializeOwned + Send + 'static,
         R: Serialize + DeserializeOwned + Send + 'static,
     {
-        self.call().apply(function, args)
+        self.call().apply(names(&self.office, function)?, args)
     }
 
     /// What `function` returns for each of `items`, in their order. Waits for all of them, also if some fail.
@@ -303,7 +324,7 @@ impl Pool {
     ///
     /// # Errors
     /// Of the [pool](Pool#errors); that of an item stands in its place.
-    pub fn imap<A, R, I>(&self, function: fn(A) -> R, items: I) -> Result<Results<fn(A) -> R, I::IntoIter>>
+    pub fn imap<A, R, I>(&self, function: fn(A) -> R, items: I) -> Result<Results<R, I::IntoIter>>
     where
         A: Serialize + DeserializeOwned + Send + 'static,
         R: Serialize + DeserializeOwned + Send + 'static,
@@ -316,7 +337,7 @@ impl Pool {
     ///
     /// # Errors
     /// As [`imap`](Pool::imap).
-    pub fn imap_unordered<A, R, I>(&self, function: fn(A) -> R, items: I) -> Result<Results<fn(A) -> R, I::IntoIter>>
+    pub fn imap_unordered<A, R, I>(&self, function: fn(A) -> R, items: I) -> Result<Results<R, I::IntoIter>>
     where
         A: Serialize + DeserializeOwned + Send + 'static,
         R: Serialize + DeserializeOwned + Send + 'static,

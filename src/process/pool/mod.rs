@@ -10,6 +10,7 @@
 //! | `sink` | where outcomes go; `gather`: all at once; `stream`: one by one |
 //! | `worker` | the worker's side |
 //! | `function` | functions and their types |
+//! | `named`, `foreign` | tasks with names, and workers of another program (feature `linkme`) |
 //! | `wire` | messages |
 //! | `board` | what a worker says about itself; its words are those of `raw::board` |
 //!
@@ -58,9 +59,13 @@ mod board;
 mod call;
 mod crew;
 mod feeder;
+#[cfg(feature = "linkme")]
+mod foreign;
 mod function;
 mod gather;
 mod handle;
+#[cfg(feature = "linkme")]
+mod named;
 mod office;
 mod sink;
 mod stream;
@@ -68,7 +73,11 @@ mod wire;
 mod worker;
 
 pub use call::Call;
+#[cfg(feature = "linkme")]
+pub use foreign::serve_pool;
 pub use gather::AsyncResult;
 pub use handle::{Pool, PoolBuilder};
+#[cfg(feature = "linkme")]
+pub use named::{NAMED_TASKS, Named, NamedTask};
 pub use sink::Progress;
 pub use stream::Results;

@@ -13,7 +13,7 @@ use super::wire::{self, END, Shown};
 use super::worker::{Initializer, Setup, work};
 use crate::error::{Error, ErrorKind, Result};
 use crate::os::{self, Bell, Secret, Watched};
-use crate::process::{Process, ProcessBuilder};
+use crate::process::Process;
 use crate::{Manager, Queue};
 
 /// Messages that the clerk takes under one lock.
@@ -28,8 +28,7 @@ pub struct Office {
     pub manager: Manager,
     pub secret: Secret,
     results: Queue<Vec<u8>>,
-    initializer: Option<Initializer>,
-    name: String,
+    start: Start,
     crew: Mutex<Crew>,
     /// Seats that the keeper is to start a worker for.
     orders: Mutex<Vec<usize>>,
@@ -38,23 +37,67 @@ pub struct Office {
     process: u64,
 }
 
+/// How to start a worker.
+pub struct Start {
+    pub name: String,
+    pub initializer: Option<Initializer>,
+    /// The program, if it is another one.
+    #[cfg(feature = "linkme")]
+    pub program: Option<std::path::PathBuf>,
+}
+
 /// A worker as the keeper has it.
 pub struct Child {
     seat: usize,
-    process: Process<()>,
+    process: Started,
     watched: Arc<Watched>,
+}
+
+/// A worker's process.
+enum Started {
+    Own(Process<()>),
+    #[cfg(feature = "linkme")]
+    Foreign(super::foreign::Foreign),
+}
+
+impl Started {
+    fn pid(&self) -> u32 {
+        match self {
+            Started::Own(process) => process.pid(),
+            #[cfg(feature = "linkme")]
+            Started::Foreign(process) => process.pid(),
+        }
+    }
+
+    fn join(self) -> Result<()> {
+        match self {
+            Started::Own(process) => process.join(),
+            #[cfg(feature = "linkme")]
+            Started::Foreign(process) => process.join(),
+        }
+    }
+}
+
+impl Start {
+    fn start(&self, seat: usize, setup: Setup) -> Result<Started> {
+        #[cfg(feature = "linkme")]
+        if let Some(program) = &self.program {
+            return super::foreign::Foreign::start(program, setup).map(Started::Foreign);
+        }
+        let builder = Process::builder().name(format!("{}-{seat}", self.name)).kill_with_parent(true);
+        builder.spawn(setup, work).map(Started::Own)
+    }
 }
 
 impl Office {
     /// Of a pool with that crew.
-    pub fn new(manager: Manager, crew: Crew, initializer: Option<Initializer>, name: String) -> Result<Office> {
+    pub fn new(manager: Manager, crew: Crew, start: Start) -> Result<Office> {
         let results = manager.queue(RESULTS_ROOM)?;
         Ok(Office {
             manager,
             secret: Secret::new(),
             results,
-            initializer,
-            name,
+            start,
             crew: Mutex::new(crew),
             orders: Mutex::default(),
             bell: Bell::new().map_err(|e| Error::from_io(e, "a pool's bell"))?,
@@ -65,6 +108,14 @@ impl Office {
     /// Whether this process made the pool.
     pub fn is_ours(&self) -> bool {
         self.process == os::generation()
+    }
+
+    /// Whether the workers are of another program.
+    pub fn is_foreign(&self) -> bool {
+        #[cfg(feature = "linkme")]
+        return self.start.program.is_some();
+        #[cfg(not(feature = "linkme"))]
+        false
     }
 
     /// The crew.
@@ -120,10 +171,9 @@ impl Office {
             results: self.results.clone(),
             board,
             secret: self.secret.clone(),
-            initializer: self.initializer.clone(),
+            initializer: self.start.initializer.clone(),
         };
-        let builder: ProcessBuilder = Process::builder().name(format!("{}-{seat}", self.name)).kill_with_parent(true);
-        let process = builder.spawn(setup, work)?;
+        let process = self.start.start(seat, setup)?;
         let watched = Watched::child(process.pid()).map_err(|e| Error::from_io(e, "watching a worker"))?;
         let child = Child { seat, watched: Arc::new(watched), process };
         let member = Member::new(child.process.pid(), Arc::clone(&child.watched), tasks);

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Condvar, Mutex};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::feeder::Feeder;
-use super::function::Task;
 use super::sink::{Hook, Progress, Sink, decode_each};
 use super::wire::Shown;
 use crate::error::{Error, Result};
@@ -25,11 +25,11 @@ use crate::error::{Error, Result};
 ///
 /// # Blocking
 /// `next` waits for the next result.
-pub struct Results<F: Task, I> {
-    feeder: Feeder<F>,
+pub struct Results<R, I: Iterator> {
+    feeder: Feeder<I::Item>,
     /// `None` once it has ended.
     items: Option<I>,
-    stream: Arc<Stream<F::Output>>,
+    stream: Arc<Stream<R>>,
     /// Items drawn, and results yielded.
     drawn: u64,
     yielded: u64,
@@ -39,9 +39,12 @@ pub struct Results<F: Task, I> {
     refused: Option<Error>,
 }
 
-impl<F: Task, I: Iterator<Item = F::Args>> Results<F, I> {
+impl<R, I: Iterator> Results<R, I>
+where
+    I::Item: Serialize + Send + 'static,
+{
     /// Over `items`, of which the first are submitted at once.
-    pub(super) fn new(feeder: Feeder<F>, stream: Arc<Stream<F::Output>>, items: I, ahead: u64) -> Self {
+    pub(super) fn new(feeder: Feeder<I::Item>, stream: Arc<Stream<R>>, items: I, ahead: u64) -> Self {
         let mut results = Results { feeder, items: Some(items), stream, drawn: 0, yielded: 0, ahead, refused: None };
         results.draw();
         results
@@ -71,8 +74,11 @@ impl<F: Task, I: Iterator<Item = F::Args>> Results<F, I> {
     }
 }
 
-impl<F: Task, I: Iterator<Item = F::Args>> Iterator for Results<F, I> {
-    type Item = Result<F::Output>;
+impl<R, I: Iterator> Iterator for Results<R, I>
+where
+    I::Item: Serialize + Send + 'static,
+{
+    type Item = Result<R>;
 
     fn next(&mut self) -> Option<Self::Item> {
         self.draw();
@@ -85,15 +91,15 @@ impl<F: Task, I: Iterator<Item = F::Args>> Iterator for Results<F, I> {
     }
 }
 
-impl<F: Task, I: Iterator<Item = F::Args>> FusedIterator for Results<F, I> {}
+impl<R, I: Iterator> FusedIterator for Results<R, I> where I::Item: Serialize + Send + 'static {}
 
-impl<F: Task, I> Drop for Results<F, I> {
+impl<R, I: Iterator> Drop for Results<R, I> {
     fn drop(&mut self) {
         self.stream.abandoned.store(true, Ordering::Relaxed); // whoever misses it does work for nothing
     }
 }
 
-impl<F: Task, I> fmt::Debug for Results<F, I> {
+impl<R, I: Iterator> fmt::Debug for Results<R, I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Results").field("drawn", &self.drawn).field("yielded", &self.yielded).finish_non_exhaustive()
     }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::super::child::panic_text;
 use super::board::BoardHandle;
 use super::function::{Runner, Task};
-use super::wire::{self, Names, RESULTS_HEAD};
+use super::wire::{self, RESULTS_HEAD};
 use crate::Queue;
 use crate::codec::{Auto, Decode, Encode};
 use crate::error::{Error, ErrorKind, Result};
@@ -25,6 +25,11 @@ const REPORT_AFTER: u64 = 1_000_000;
 const BUFFER_KEPT: usize = 64 << 10;
 /// How often a worker that is about to end looks whether its last handles were taken.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
+
+#[cold]
+fn refused(error: std::io::Error) -> Error {
+    Error::new(ErrorKind::Corrupted, format!("a pool's task: {error}"))
+}
 
 /// What a worker is given.
 #[derive(Serialize, Deserialize)]
@@ -100,7 +105,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    fn new(setup: Setup) -> Worker {
+    pub fn new(setup: Setup) -> Worker {
         Worker {
             setup,
             message: Vec::new(),
@@ -115,7 +120,8 @@ impl Worker {
         }
     }
 
-    fn serve(mut self) -> Result<()> {
+    /// Works until its queue is closed and empty.
+    pub fn serve(mut self) -> Result<()> {
         self.setup.board.words()?.set_ready();
         loop {
             self.message = match self.setup.tasks.get() {
@@ -143,8 +149,11 @@ impl Worker {
 
     fn runner(&self) -> Result<Runner> {
         let (_, names, _) = wire::chunk(&self.message)?;
-        let runner = self.setup.secret.open::<Runner>(names.runner);
-        runner.map_err(|error| Error::new(ErrorKind::Corrupted, format!("a pool's task: {error}")))
+        #[cfg(feature = "linkme")]
+        if let Some(task) = super::named::Asked::by(&names) {
+            return Ok(task.find().unwrap_or(Worker::refuse));
+        }
+        self.setup.secret.open::<Runner>(names.runner).map_err(refused)
     }
 
     /// Drops the values whose handles the parent has taken.
@@ -161,16 +170,28 @@ impl Worker {
     }
 
     /// Runs the chunk at hand, whose function is an `F`.
-    pub fn run_chunk<F: Task>(mut self) -> Worker {
-        self.broken = self.try_chunk::<F>().err();
+    pub fn run_chunk<F: Task>(self) -> Worker {
+        let names = wire::chunk(&self.message).map(|(_, names, _)| names);
+        let function = names.and_then(|names| self.setup.secret.open::<F>(names.function).map_err(refused));
+        match function {
+            Ok(function) => self.run_with(|args| function.call(args)),
+            Err(error) => Worker { broken: Some(error), ..self },
+        }
+    }
+
+    /// Runs the chunk at hand.
+    pub fn run_with<A, R>(mut self, function: impl Fn(A) -> R) -> Worker
+    where
+        A: DeserializeOwned + 'static,
+        R: Serialize + 'static,
+    {
+        self.broken = self.try_chunk(|worker, item| worker.run_one(&function, item)).err();
         self
     }
 
-    fn try_chunk<F: Task>(&mut self) -> Result<()> {
+    fn try_chunk(&mut self, mut run_one: impl FnMut(&mut Worker, &[u8]) -> Result<()>) -> Result<()> {
         let message = mem::take(&mut self.message);
-        let (id, Names { function, .. }, mut items) = wire::chunk(&message)?;
-        let function = self.setup.secret.open::<F>(function);
-        let function = function.map_err(|error| Error::new(ErrorKind::Corrupted, format!("a pool's task: {error}")))?;
+        let (id, _, mut items) = wire::chunk(&message)?;
         let chunk = id as u32;
         (self.reported, self.pending) = (0, 0);
         self.clear_results();
@@ -181,7 +202,7 @@ impl Worker {
             items = rest;
             self.setup.board.words()?.begin(chunk, index);
             let at = self.results.len();
-            self.run_one(function, item)?;
+            run_one(self, item)?;
             self.pending += 1;
             let full = self.results.len() - RESULTS_HEAD > OUTBOX_BYTES;
             if items.is_empty() || full || os::now_nanos().saturating_sub(self.last_report) > REPORT_AFTER {
@@ -195,12 +216,25 @@ impl Worker {
         Ok(())
     }
 
+    /// Fails every task of the chunk at hand, whose name means nothing here.
+    #[cfg(feature = "linkme")]
+    fn refuse(mut self) -> Worker {
+        let asked = wire::chunk(&self.message).ok().and_then(|(_, names, _)| super::named::Asked::by(&names));
+        let why = asked.map_or_else(|| Error::corrupted("a pool's task"), |asked| asked.refusal());
+        self.broken = self.try_chunk(|worker, _| wire::push_failure(&mut worker.results, &why)).err();
+        self
+    }
+
     /// Runs one task and appends its record.
-    fn run_one<F: Task>(&mut self, function: F, item: &[u8]) -> Result<()> {
+    fn run_one<A, R>(&mut self, function: impl Fn(A) -> R, item: &[u8]) -> Result<()>
+    where
+        A: DeserializeOwned + 'static,
+        R: Serialize + 'static,
+    {
         let (at, results) = (self.results.len(), &mut self.results);
         let done = catch_unwind(AssertUnwindSafe(|| {
-            let args = <Auto as Decode<F::Args>>::decode(item).map_err(|e| e.within("arguments"))?;
-            let value = function.call(args);
+            let args = <Auto as Decode<A>>::decode(item).map_err(|e| e.within("arguments"))?;
+            let value = function(args);
             let push = |encoded: crate::Encoded<'_>| {
                 wire::push_value(results, encoded.bytes(), encoded.has_handles())?;
                 Ok(encoded.has_handles())
