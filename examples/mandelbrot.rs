@@ -18,6 +18,7 @@ use clap::Parser;
 use commons::Pool;
 use image::{Rgb, RgbImage};
 use indicatif::{ProgressBar, ProgressStyle};
+use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
 /// Paints the Mandelbrot set with several processes.
@@ -195,12 +196,10 @@ fn kill_workers(pool: &Pool, mut seed: u64, per_second: u32, over: &AtomicBool, 
         let percent = 50 + below(101) as u32;
         std::thread::sleep(Duration::from_secs(1) / per_second * percent / 100);
         let pids = pool.pids();
-        if let Some(pid) = pids.get(below(pids.len().max(1))).and_then(|pid| pid.cast_signed().try_into().ok())
-            && let Some(pid) = rustix::process::Pid::from_raw(pid)
-        {
+        if let Some(pid) = pids.get(below(pids.len().max(1))).and_then(|pid| Pid::from_raw(pid.cast_signed())) {
             // One that was replaced a moment ago is gone, or about to be.
             killed.fetch_add(1, Ordering::Relaxed);
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            let _ = kill_process(pid, Signal::KILL);
         }
     }
 }

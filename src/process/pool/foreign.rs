@@ -23,7 +23,7 @@ struct Orders {
 pub struct Foreign {
     child: os::Child,
     /// Its handles live at least as long as it does.
-    _orders: Orders,
+    _orders: Box<Orders>,
 }
 
 impl Foreign {
@@ -32,8 +32,8 @@ impl Foreign {
     /// # Errors
     /// `Process` if the system could not start it.
     pub fn start(program: &Path, setup: Setup) -> Result<Foreign> {
-        let orders = Orders { parent: std::process::id(), setup };
-        let bytes = Auto::with_encoded(&orders, |encoded| encoded.bytes().to_vec())?;
+        let orders = Box::new(Orders { parent: std::process::id(), setup });
+        let bytes = Auto::with_encoded(&*orders, |encoded| encoded.bytes().to_vec())?;
         let start = || -> io::Result<os::Child> {
             let (channel, theirs) = Channel::pair()?;
             let mut command = Command::new(program);
