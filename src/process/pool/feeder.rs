@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use serde::Serialize;
 
-use super::crew::Chunk;
+use super::chunk::Chunk;
 use super::office::Office;
 use super::sink::Sink;
 use super::wire::{self, Names, Shown};

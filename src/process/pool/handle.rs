@@ -10,9 +10,10 @@ use serde::de::DeserializeOwned;
 
 use super::board::BoardHandle;
 use super::call::Call;
-use super::crew::{Crew, Phase, Policy, Seat};
+use super::crew::{Crew, Phase, Policy};
 use super::function::names;
 use super::gather::AsyncResult;
+use super::member::Seat;
 use super::office::{Office, Start};
 use super::sink::Kept;
 use super::stream::Results;
@@ -184,9 +185,16 @@ impl PoolBuilder {
             }
         }
         let (keeper, clerk) = (Arc::clone(&pool.office), Arc::clone(&pool.office));
-        pool.start_thread("commons-keeper", move || keeper.keep(children))?;
-        pool.start_thread("commons-clerk", move || clerk.clerk())?;
-        Ok(pool)
+        let started = pool
+            .start_thread("commons-clerk", move || clerk.clerk())
+            .and_then(|()| pool.start_thread("commons-keeper", move || keeper.keep(children)));
+        match started {
+            Ok(()) => Ok(pool),
+            Err(error) => {
+                pool.office.give_up(&error);
+                Err(error)
+            }
+        }
     }
 }
 

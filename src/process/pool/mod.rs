@@ -5,7 +5,8 @@
 //! | `handle` | [`Pool`], its options, and its end |
 //! | `call` | how it is called |
 //! | `feeder` | items on their way into chunks |
-//! | `crew` | who does what, and what becomes of a dead worker's tasks: the parent's memory |
+//! | `crew` | who does what: the parent's memory; `member`, `chunk`: what it consists of |
+//! | `settle` | what becomes of the tasks of a worker that has ended |
 //! | `office` | the parent's two threads: the keeper of processes, the clerk of results |
 //! | `sink` | where outcomes go; `gather`: all at once; `stream`: one by one |
 //! | `worker` | the worker's side |
@@ -57,6 +58,7 @@
 
 mod board;
 mod call;
+mod chunk;
 mod crew;
 mod feeder;
 #[cfg(feature = "linkme")]
@@ -64,9 +66,11 @@ mod foreign;
 mod function;
 mod gather;
 mod handle;
+mod member;
 #[cfg(feature = "linkme")]
 mod named;
 mod office;
+mod settle;
 mod sink;
 mod stream;
 mod wire;

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::crew::{Crew, Delivery, Effects, Member};
+use super::chunk::{Delivery, Effects};
+use super::crew::Crew;
+use super::member::{DEPTH, Member};
 use super::wire::{self, END, Shown};
 use super::worker::{Initializer, Setup, work};
 use crate::error::{Error, ErrorKind, Result};
@@ -19,7 +21,7 @@ use crate::{Manager, Queue};
 /// Messages that the clerk takes under one lock.
 const BATCH: usize = 64;
 /// Room in the queue of a worker, for more than the chunks that it is given at a time.
-const TASKS_ROOM: usize = 2 * super::crew::DEPTH;
+const TASKS_ROOM: usize = 2 * DEPTH;
 /// Pause after a process could not be started.
 const START_AGAIN: Duration = Duration::from_millis(10);
 
@@ -253,7 +255,7 @@ impl Office {
 
     /// Ends the pool without waiting for anybody: its queue is of no use any more.
     #[cold]
-    fn give_up(&self, error: &Error) {
+    pub fn give_up(&self, error: &Error) {
         let _ = self.with_crew(|crew, effects| {
             crew.end(&Shown::of(error), effects);
             crew.done = true;
