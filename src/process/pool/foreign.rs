@@ -61,6 +61,11 @@ impl Foreign {
         self.child.pid()
     }
 
+    /// Kills it.
+    pub fn kill(&self) {
+        let _ = self.child.kill(); // fails only for a process that has changed its user
+    }
+
     /// Waits for its end.
     pub fn join(mut self) -> Result<()> {
         let pid = self.pid();

@@ -20,6 +20,8 @@ use crate::{Manager, Queue};
 
 /// Messages that the clerk takes under one lock.
 const BATCH: usize = 64;
+/// Messages that the queue of results holds.
+const RESULTS_ROOM: usize = 4096;
 /// Room in the queue of a worker, for more than the chunks that it is given at a time.
 const TASKS_ROOM: usize = 2 * DEPTH;
 /// Pause after a process could not be started.
@@ -68,6 +70,15 @@ impl Started {
             Started::Own(process) => process.pid(),
             #[cfg(feature = "linkme")]
             Started::Foreign(process) => process.pid(),
+        }
+    }
+
+    fn kill(&self) {
+        // Fails only for a process that has changed its user.
+        match self {
+            Started::Own(process) => drop(process.kill()),
+            #[cfg(feature = "linkme")]
+            Started::Foreign(process) => process.kill(),
         }
     }
 
@@ -176,7 +187,10 @@ impl Office {
             initializer: self.start.initializer.clone(),
         };
         let process = self.start.start(seat, setup)?;
-        let watched = Watched::child(process.pid()).map_err(|e| Error::from_io(e, "watching a worker"))?;
+        let watched = Watched::child(process.pid()).map_err(|error| {
+            process.kill(); // nobody would ever end it
+            Error::from_io(error, "watching a worker")
+        })?;
         let child = Child { seat, watched: Arc::new(watched), process };
         let member = Member::new(child.process.pid(), Arc::clone(&child.watched), tasks);
         self.with_crew(|crew, effects| crew.seat(seat, member, effects))?;
@@ -297,6 +311,3 @@ impl Office {
         }
     }
 }
-
-/// Messages that the queue of results holds.
-const RESULTS_ROOM: usize = 4096;
