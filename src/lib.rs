@@ -16,8 +16,9 @@
 //!
 //! Start at [`Manager`], which creates and opens segments and the objects in them: [`Dict`], [`Queue`], [`Lock`].
 //! [`Process`] runs a function in a fresh process of the same program and gives it handles as arguments; [`spawn!`] does
-//! so with a closure, and [`Process::fork`] runs any closure in a copy of this process. Every failure is an [`Error`] with a
-//! [kind](ErrorKind). How it works inside is told in `ARCHITECTURE.md`.
+//! so with a closure, and [`Process::fork`] runs any closure in a copy of this process. [`Pool`] runs functions on many
+//! items, in worker processes any of which may die. Every failure is an [`Error`] with a [kind](ErrorKind). How it works
+//! inside is told in `ARCHITECTURE.md`.
 
 mod codec;
 mod dict;
@@ -36,10 +37,16 @@ pub mod testing;
 pub use codec::{Auto, Codec, Decode, Encode, Encoded, Pod};
 pub use dict::{Dict, Exchange, Integer, Iter};
 pub use error::{Error, ErrorKind, Result};
+#[cfg(feature = "linkme")]
+#[doc(hidden)]
+pub use linkme;
 pub use lock::{Acquire, Held, Lock, LockGuard};
 pub use manager::{Builder, Manager, ObjectInfo, ObjectKind, Place, Report};
 pub use mem::HeapStats;
 #[doc(hidden)]
 pub use process::enter_test;
 pub use process::{ActiveChild, Parent, Process, ProcessBuilder, init};
+pub use process::{AsyncResult, Call, Pool, PoolBuilder, Progress, Results};
+#[cfg(feature = "linkme")]
+pub use process::{NAMED_TASKS, Named, NamedTask, serve_pool};
 pub use queue::{Put, Queue};

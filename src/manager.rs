@@ -244,12 +244,13 @@ impl Manager {
             let len = match listed.kind {
                 Kind::Dict => table::Table::open(segment, listed.root).and_then(|t| t.len(segment)).ok(),
                 Kind::Queue => crate::raw::ring::Ring::open(segment, listed.root).and_then(|r| r.len(segment)).ok(),
-                Kind::Lock | Kind::Directory => None,
+                Kind::Lock | Kind::Directory | Kind::Board => None,
             };
             let kind = match listed.kind {
                 Kind::Dict | Kind::Directory => ObjectKind::Dict,
                 Kind::Queue => ObjectKind::Queue,
                 Kind::Lock => ObjectKind::Lock,
+                Kind::Board => ObjectKind::Board,
             };
             let holders = listed.holders.iter().filter_map(|index| segment.pid_of(*index).ok()).collect();
             ObjectInfo { name: listed.name, kind, len, holders, id: listed.id }
@@ -295,7 +296,6 @@ impl Manager {
         Manager { session }
     }
 
-    #[cfg(test)]
     pub(crate) fn session(&self) -> &Arc<Session> {
         &self.session
     }
@@ -418,6 +418,8 @@ pub enum ObjectKind {
     Queue,
     /// A [`Lock`].
     Lock,
+    /// What a worker of a [`Pool`](crate::Pool) says about itself.
+    Board,
 }
 
 /// One object of a [listing](Manager::objects).

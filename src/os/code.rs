@@ -74,27 +74,32 @@ impl FunctionRef {
 
 /// Identity of a function's type, the same in all processes of one program.
 fn signature<A: 'static, R: 'static>() -> u64 {
+    signature_of::<fn(A) -> R>()
+}
+
+/// The same for a function pointer of any type.
+pub(super) fn signature_of<F: 'static>() -> u64 {
     let mut hasher = DefaultHasher::new();
-    TypeId::of::<fn(A) -> R>().hash(&mut hasher);
+    TypeId::of::<F>().hash(&mut hasher);
     hasher.finish()
 }
 
 /// The executable that this process runs.
-struct Program {
+pub(super) struct Program {
     /// What its addresses count from.
-    base: usize,
+    pub(super) base: usize,
     /// Its executable segments, counted from there.
     code: Vec<Range<usize>>,
-    id: Vec<u8>,
+    pub(super) id: Vec<u8>,
 }
 
 impl Program {
-    fn has_code_at(&self, offset: usize) -> bool {
+    pub(super) fn has_code_at(&self, offset: usize) -> bool {
         self.code.iter().any(|segment| segment.contains(&offset))
     }
 }
 
-fn program() -> io::Result<&'static Program> {
+pub(super) fn program() -> io::Result<&'static Program> {
     static PROGRAM: OnceLock<Program> = OnceLock::new();
     if let Some(program) = PROGRAM.get() {
         return Ok(program);

@@ -18,6 +18,8 @@
 //! | `child` | child processes | `posix_spawn`, `fork`, `atexit` (library calls), `pidfd_open`, `pidfd_send_signal`, `poll`, `waitid`, `getppid`, `prctl`, `kill`, `_exit` |
 //! | `setup` | what a child changes about itself | `openat`, `dup3`, `sched_setaffinity`, `setenv` (a library call) |
 //! | `code` | which function of the program, in any process of it | `dl_iterate_phdr`, `getauxval` (library calls), `statx` |
+//! | `seal` | such a function, named over shared memory | none |
+//! | `watch` | many processes at once, and a bell | `pidfd_open`, `pidfd_send_signal`, `eventfd2`, `poll`, `read`, `write` |
 //! | `spin` | the clock, and the pause between two looks | `clock_gettime` (in the vDSO) |
 
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64", target_endian = "little")))]
@@ -37,10 +39,12 @@ mod life;
 mod mapping;
 mod memory;
 mod per_process;
+mod seal;
 mod setup;
 mod shm;
 mod sigbus;
 mod spin;
+mod watch;
 
 #[cfg(debug_assertions)]
 mod death;
@@ -68,6 +72,8 @@ pub use life::LifeLock;
 pub use mapping::Mapping;
 pub use memory::available_memory;
 pub use per_process::PerProcess;
+pub use seal::{Function, Sealed, Secret};
 pub use setup::{CPUS, Change, change_environment, close_stdin, redirect_stderr, redirect_stdout, set_affinity};
 pub use shm::{create_posix, shm_path};
 pub use spin::{now_nanos, pause};
+pub use watch::{Bell, Watched};

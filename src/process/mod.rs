@@ -21,6 +21,7 @@
 //! | `running` | the parent's side of one child |
 //! | `handle` | [`Process`], its result, and its end |
 //! | `children` | all children of this process, and the end of daemons |
+//! | `pool` | many workers for many tasks |
 //! | `orphans` | children that nobody waits for |
 //! | `spawner` | a thread that lasts, for children that are to die with their parent |
 
@@ -35,6 +36,7 @@ mod handle;
 mod origin;
 mod orphans;
 mod panics;
+mod pool;
 mod running;
 mod spawner;
 mod target;
@@ -44,3 +46,6 @@ pub use children::ActiveChild;
 pub use entry::{enter_test, init};
 pub use handle::Process;
 pub use origin::Parent;
+pub use pool::{AsyncResult, Call, Pool, PoolBuilder, Progress, Results};
+#[cfg(feature = "linkme")]
+pub use pool::{NAMED_TASKS, Named, NamedTask, serve_pool};

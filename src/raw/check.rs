@@ -58,7 +58,7 @@ pub fn check(segment: &Segment) -> Result<Report> {
         match entry.kind()? {
             Kind::Dict | Kind::Directory => table::check(segment, root)?,
             Kind::Queue => ring::check(segment, root)?,
-            Kind::Lock => {}
+            Kind::Lock | Kind::Board => {}
         }
         for holder in entry.holder_list() {
             if segment.liveness(holder)? == crate::mem::Liveness::Free {

@@ -47,12 +47,16 @@ pub enum Kind {
     Lock = 3,
     /// The table of names.
     Directory = 4,
+    /// The board of a pool's worker.
+    Board = 30,
 }
 
 impl Kind {
     /// The kind that `word` stands for.
     pub fn from_word(word: u64) -> Option<Kind> {
-        [Kind::Dict, Kind::Queue, Kind::Lock, Kind::Directory].into_iter().find(|kind| *kind as u64 == word)
+        [Kind::Dict, Kind::Queue, Kind::Lock, Kind::Directory, Kind::Board]
+            .into_iter()
+            .find(|kind| *kind as u64 == word)
     }
 }
 

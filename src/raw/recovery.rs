@@ -330,13 +330,14 @@ pub fn visit_blocks(
         Kind::Dict | Kind::Directory => table::visit(segment, root, f),
         Kind::Queue => ring::visit(segment, root, f),
         Kind::Lock => cell::visit(segment, root, f),
+        Kind::Board => Ok(()),
     }
 }
 
 /// Every handle inside the values of the object in `entry`.
 pub fn visit_handles(segment: &Segment, entry: Entry<'_>, f: &mut dyn FnMut(u64) -> Result<()>) -> Result<()> {
     match (entry.root(), entry.kind()?) {
-        (0, _) | (_, Kind::Directory) => Ok(()),
+        (0, _) | (_, Kind::Directory | Kind::Board) => Ok(()),
         (root, Kind::Dict) => table::visit_handles(segment, root, f),
         (root, Kind::Queue) => ring::visit_handles(segment, root, f),
         (root, Kind::Lock) => cell::visit_handles(segment, root, f),

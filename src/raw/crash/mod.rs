@@ -1,5 +1,6 @@
 //! Crash at every step: each operation on each small state is killed at each of its stores.
 
+mod boards;
 mod coverage;
 mod dict;
 mod harness;
@@ -30,6 +31,7 @@ fn crash_at_every_step() {
     objects::cases(&suite);
     locks::cases(&suite);
     queues::cases(&suite);
+    boards::cases(&suite);
     threads::cases(&suite);
     suite.finish();
     if !suite.is_partial() {
