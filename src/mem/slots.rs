@@ -154,7 +154,7 @@ impl Segment {
     /// # Errors
     /// `Evicted` when this process was judged dead; `Reentrant` inside another operation of this thread; `TooMany`
     /// when all slots are taken by the living. `Stop::Dead` when a dead process must be recovered to go on.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn enter(&self) -> Step<Me<'_>> {
         #[cfg(debug_assertions)]
         if super::armed::is_dead() {

@@ -90,7 +90,7 @@ impl Ring {
 
     /// [`Ring::pop`] of an item that is in its slot, and no longer than `out` holds, from a ring that is neither contended nor
     /// ended: one straight line. `None`: nothing has happened.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn pop_quickly(&self, me: &Me<'_>, out: &mut SmallCopy) -> Option<Quick> {
         let part = self.first_part(me.segment, &self.pop_at)?;
         if part.returned().load(Ordering::Acquire) != 0 {

@@ -80,7 +80,7 @@ impl Ring {
 
     /// [`Ring::push`] of an item without handles that fits a slot of a ring which is neither contended nor ended nor full: one
     /// straight line. `None`: nothing has happened.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn push_quickly(&self, me: &Me<'_>, bytes: &[u8]) -> Option<()> {
         let part = self.first_part(me.segment, &self.push_at)?;
         let (place, words, seen) = part.at(part.tail())?;

@@ -24,7 +24,7 @@ struct Watched<'a> {
 
 impl Table {
     /// The value of an inline entry, `Some(None)` if there is none, or no answer.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub(super) fn glance<const KEY: usize, const VALUE: usize>(
         &self,
         segment: &Segment,
@@ -50,7 +50,7 @@ impl Table {
     }
 
     /// The value of a boxed entry, copied to `out` if it does not exceed its capacity; its length in bytes.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub(super) fn glance_boxed(
         &self,
         segment: &Segment,
@@ -88,7 +88,7 @@ impl Table {
         None
     }
 
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn watch<'a>(&self, geometry: &Geometry, segment: &'a Segment, hash: u64) -> Option<Watched<'a>> {
         let root = segment.space().glance(self.root, root::WORDS)?;
         let buckets = root[root::BUCKETS].load(Ordering::Acquire);
@@ -102,7 +102,7 @@ impl Table {
 
 impl Watched<'_> {
     /// `found`, if it is what the table held at one moment.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn answer<R>(&self, segment: &Segment, found: Option<R>) -> Option<Option<R>> {
         // LINEARIZES: a hit, at this second reading of the sequence.
         if !latch::is_unchanged(self.bucket.latch(), self.sequence) || segment.poisoned() {

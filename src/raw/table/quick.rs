@@ -34,7 +34,7 @@ impl Table {
     ///
     /// # Crash
     /// As [`Table::put`].
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn put_quickly(&self, shape: Shape, segment: &Segment, hash: u64, key: &[u8], value: &[u8]) -> Option<Quick> {
         by_shape!(shape,
             KEY, VALUE => {
@@ -44,7 +44,7 @@ impl Table {
             boxed => recovery::run_quickly(segment, |me| self.put_boxed(me, hash, key, value)))
     }
 
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn put_inline<const KEY: usize, const VALUE: usize>(
         &self,
         me: &Me<'_>,
@@ -84,7 +84,7 @@ impl Table {
         done.then_some(Quick { existed: found.is_some(), dropped_handles: false })
     }
 
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn put_boxed(&self, me: &Me<'_>, hash: u64, key: &[u8], value: &[u8]) -> Option<Quick> {
         let block = me.alloc(Entry::size(key.len(), value.len(), 0).ok()?, Field::Alloc).ok()?;
         let put = self.put_block(me, hash, key, value, block);
@@ -99,7 +99,7 @@ impl Table {
         put
     }
 
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn put_block(&self, me: &Me<'_>, hash: u64, key: &[u8], value: &[u8], block: u64) -> Option<Quick> {
         let geometry = const { &Geometry::of(Shape::Boxed) };
         Entry::fill(me.segment, block, hash, key, value, &[]).ok()?;
@@ -147,7 +147,7 @@ impl Table {
     }
 
     /// Takes the latch of the bucket that `hash` belongs to, if it is free.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn latch_quickly<'a>(&self, geometry: &Geometry, me: &Me<'a>, hash: u64) -> Option<Latched<'a>> {
         let space = me.segment.space();
         let root = space.glance(self.root, root::WORDS)?;
@@ -173,12 +173,12 @@ impl Table {
 
 impl Latched<'_> {
     /// Whether a new entry may be put here, `live` cells being taken.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn has_room(&self, geometry: &Geometry, live: u32) -> bool {
         self.bucket.link() == 0 && live < u32::from(geometry.usable)
     }
 
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn release(&self, me: &Me<'_>) {
         latch::release(self.bucket.latch());
         me.intent.set(Field::Op, 0);

@@ -59,7 +59,7 @@ impl Table {
             boxed => self.get_boxed(segment, hash, key, read))
     }
 
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn get_inline<const KEY: usize, const VALUE: usize, R>(
         &self,
         segment: &Segment,
