@@ -62,6 +62,10 @@ pub enum ErrorKind {
     Panicked,
     /// Another failure of the operating system.
     Io,
+    /// Nothing more will come: the other end of the pipe is gone or closed.
+    EndOfFile,
+    /// Nobody can receive it: the other end of the pipe is gone or closed.
+    BrokenPipe,
 }
 
 /// An error: its [kind](Error::kind), its context, and the operating system's error where there was one.
@@ -148,6 +152,8 @@ impl ErrorKind {
             ErrorKind::Process => "child process failed",
             ErrorKind::Panicked => "child panicked",
             ErrorKind::Io => "operating system error",
+            ErrorKind::EndOfFile => "the other end is gone, and nothing more will come",
+            ErrorKind::BrokenPipe => "the other end is gone",
         }
     }
 }

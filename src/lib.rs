@@ -26,6 +26,7 @@ mod lock;
 mod manager;
 mod mem;
 mod os;
+mod pipe;
 mod process;
 mod queue;
 mod raw;
@@ -38,6 +39,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use lock::{Acquire, Held, Lock, LockGuard};
 pub use manager::{Builder, Manager, ObjectInfo, ObjectKind, Place, Report};
 pub use mem::HeapStats;
+pub use pipe::Connection;
 #[doc(hidden)]
 pub use process::enter_test;
 pub use process::{Process, ProcessBuilder, init};

@@ -61,4 +61,4 @@ pub use life::LifeLock;
 pub use mapping::Mapping;
 pub use memory::available_memory;
 pub use shm::{create_posix, shm_path};
-pub use spin::{now_nanos, pause};
+pub use spin::{coarse_nanos, now_nanos, pause};

@@ -11,6 +11,7 @@
 //! | `child` | the child's side, from `init` to its exit |
 //! | `running` | the parent's side of one child |
 //! | `handle` | [`Process`], its result, and its end |
+//! | `kept` | arguments that children may not have decoded yet |
 //! | `orphans` | children that nobody waits for |
 //! | `spawner` | a thread that lasts, for children that are to die with their parent |
 
@@ -18,9 +19,11 @@ mod child;
 mod entry;
 mod frame;
 mod handle;
+mod kept;
 mod orphans;
 mod running;
 mod spawner;
 
 pub use entry::{enter_test, init};
 pub use handle::{Process, ProcessBuilder};
+pub use kept::let_go_of_arrived;

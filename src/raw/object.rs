@@ -47,12 +47,18 @@ pub enum Kind {
     Lock = 3,
     /// The table of names.
     Directory = 4,
+    /// One end of a pipe.
+    Connection = 25,
+    /// A pipe.
+    Pipe = 26,
 }
+
+const KINDS: [Kind; 6] = [Kind::Dict, Kind::Queue, Kind::Lock, Kind::Directory, Kind::Connection, Kind::Pipe];
 
 impl Kind {
     /// The kind that `word` stands for.
     pub fn from_word(word: u64) -> Option<Kind> {
-        [Kind::Dict, Kind::Queue, Kind::Lock, Kind::Directory].into_iter().find(|kind| *kind as u64 == word)
+        KINDS.into_iter().find(|kind| *kind as u64 == word)
     }
 }
 

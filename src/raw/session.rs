@@ -350,6 +350,13 @@ impl Hold {
         Ok(&self.segment)
     }
 
+    /// Lets go of the object early. The handle is of no use any more.
+    pub fn let_go(&mut self) {
+        if std::mem::take(self.process.get_mut()) == os::generation() {
+            let _ = self.session.release(self.id);
+        }
+    }
+
     /// Whether this process took the hold, or took it over.
     #[inline]
     pub fn is_of_this_process(&self) -> bool {
@@ -386,8 +393,6 @@ impl Clone for Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        if *self.process.get_mut() == os::generation() {
-            let _ = self.session.release(self.id);
-        }
+        self.let_go();
     }
 }

@@ -1,0 +1,572 @@
+//! Pipes: connections between two ends.
+
+use std::cell::Cell;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64 as LocalU64, Ordering};
+use std::time::Duration;
+
+use crate::codec::{Auto, Codec, fingerprint};
+use crate::dict::prepare_handles;
+use crate::error::{Error, ErrorKind, Result};
+use crate::handle::{Handle, handle_traits};
+use crate::mem::{Segment, Step, Stop};
+use crate::queue::{Put, Queue};
+use crate::raw::object::{self, BEARS, Kind, NESTED, ObjectId};
+use crate::raw::pipe::{self, Pipe};
+use crate::raw::ring::{Peek, Pop, Push, Ring, Sleeper, Turn};
+use crate::raw::session::{Hold, Session};
+use crate::raw::wait::Deadline;
+use crate::raw::{collect, recovery};
+use crate::{os, process};
+
+/// Messages that each direction of a pipe holds, unless stated.
+pub(crate) const CAPACITY: usize = 256;
+/// A sender that hears nothing from the other end looks this often whether it lives, in nanoseconds.
+const LOOK_AFTER: u64 = 20_000_000;
+/// The same for looks that walk over all objects: at first, and at most.
+const COLLECT_FIRST: u64 = 1_000_000;
+const COLLECT_MOST: u64 = 1_000_000_000;
+
+/// One end of a pipe: messages go to the other end and come from there, in order.
+///
+/// [`Manager::pipe`](crate::Manager::pipe) makes one with two such ends, [`one_way_pipe`](crate::Manager::one_way_pipe) one
+/// with an end that only receives and one that only sends; [`Listener`](crate::Listener) and
+/// [`Connection::connect`] make one by name. A message is a `T`, or bytes: both forms may be mixed, if the receiver knows
+/// which it is to ask for.
+///
+/// A handle is `Clone + Send + Sync` and a serde value. All clones of an end, in whatever process or container, are that one
+/// end: any number of threads may send and receive by it at once, and each message goes to one of them. To give an end away,
+/// send it (as an argument of a [`Process`](crate::Process), or in a message) and drop one's own.
+///
+/// # End of file
+/// An end is gone when nobody has it any more: no handle in any living process, and no container. Then the other end
+/// receives what was sent before, and after that [`EndOfFile`](ErrorKind::EndOfFile); sending is
+/// [`BrokenPipe`](ErrorKind::BrokenPipe). A forked child has the ends that it uses, and keeps no others open.
+///
+/// # Crash
+/// A message whose `send` returned is delivered, as long as the other end is there to receive it. Whoever dies in `send` has
+/// sent the message or not. Whoever dies in `recv` gives it back, and then it may come a little later than its turn, unless
+/// it had already let go of the message's slot, in the last instructions before `recv` returns.
+///
+/// The death of the last process that had an end, by whatever cause, ends the waits of the other end within 50 ms, and
+/// fails its sends after 25 ms at most if it neither waits nor receives anything; what was sent meanwhile is lost. An end
+/// that is dropped, or [closed](Connection::close), is noticed at once.
+///
+/// # Blocking
+/// Receiving waits for a message, sending for room: at most 256 messages are under way in one direction, unless stated.
+/// Waiting spins for some microseconds, then sleeps in the kernel.
+///
+/// # Complexity
+/// Constant; no system call while the other end is busy. Messages of up to 56 bytes (or of a fixed length up to 512) are
+/// stored in the ring itself, others in blocks of their own. Dropping the last handle of an end that was ever stored in a
+/// container or sent in a message walks over all objects of the segment.
+///
+/// # Errors
+/// `EndOfFile`, `BrokenPipe`, `Closed` after this end was closed; `InvalidInput` for sending by an end that only receives and
+/// the other way round; `OutOfMemory`, `TooLarge`, `Encode`, `Decode`, `Stale`, `Corrupted`, `Evicted`. A message that could not
+/// be decoded has been taken.
+///
+/// # Examples
+/// ```
+/// use commons::{Connection, ErrorKind, Manager, Process};
+///
+/// fn double(end: Connection<u64>) {
+///     while let Ok(number) = end.recv() {
+///         end.send(&(2 * number)).unwrap();
+///     }
+/// }
+///
+/// fn main() -> commons::Result<()> {
+///     commons::init();
+///     let (ours, theirs) = Manager::new()?.pipe()?;
+///     let child = Process::spawn(theirs, double)?;
+///     ours.send(&21)?;
+///     assert_eq!(ours.recv()?, 42);
+///     child.kill()?;
+///     assert_eq!(ours.recv().unwrap_err().kind(), ErrorKind::EndOfFile);
+///     Ok(())
+/// }
+/// ```
+pub struct Connection<T, C = Auto> {
+    handle: Handle,
+    /// The hold on the pipe itself. The end holds it too, but this one outlasts it.
+    core: Hold,
+    pipe: Pipe,
+    lookout: Lookout,
+    types: PhantomData<fn() -> (T, C)>,
+}
+
+handle_traits!([T, C: Codec<T>], Connection<T, C>, "Connection");
+
+/// When to look for the other end again. Process-local.
+#[derive(Default)]
+struct Lookout {
+    /// Whether something was received since the last look that was due: then somebody was there.
+    heard: AtomicBool,
+    /// When the next look is due.
+    next: LocalU64,
+    /// When the next look that collects is due, and how long until the one after it.
+    thorough: LocalU64,
+    pause: LocalU64,
+}
+
+impl Lookout {
+    #[inline(always)]
+    fn note_heard(&self) {
+        self.heard.store(true, Ordering::Relaxed); // local
+    }
+
+    #[inline(always)]
+    fn is_due(&self) -> bool {
+        if self.heard.load(Ordering::Relaxed) {
+            self.heard.store(false, Ordering::Relaxed); // local
+            return false;
+        }
+        os::coarse_nanos() >= self.next.load(Ordering::Relaxed)
+    }
+
+    /// Notes a look; whether it is to be a thorough one.
+    fn note_look(&self) -> bool {
+        let now = os::coarse_nanos();
+        self.next.store(now + LOOK_AFTER, Ordering::Relaxed); // local
+        let thorough = now >= self.thorough.load(Ordering::Relaxed);
+        if thorough {
+            let pause = self.pause.load(Ordering::Relaxed).clamp(COLLECT_FIRST, COLLECT_MOST);
+            self.thorough.store(now + pause, Ordering::Relaxed); // local
+            self.pause.store(2 * pause, Ordering::Relaxed); // local
+        }
+        thorough
+    }
+}
+
+thread_local! {
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Scratch space larger than this is given back after use.
+const SCRATCH_KEPT: usize = 64 * 1024;
+
+impl<T, C: Codec<T>> Connection<T, C> {
+    pub(crate) const KIND: Kind = Kind::Connection;
+
+    pub(crate) fn fingerprint() -> u64 {
+        fingerprint(&["connection", std::any::type_name::<T>(), std::any::type_name::<C>()])
+    }
+
+    /// Makes a pipe: end 0, which receives at least, and end 1, which sends at least.
+    pub(crate) fn create(session: &Arc<Session>, capacity: usize, duplex: bool) -> Result<(Self, Self)> {
+        let (spec, fingerprint) = (Queue::<T, C>::spec(Some(capacity))?, Self::fingerprint());
+        let segment = session.segment();
+        let core = session.create(Kind::Pipe, fingerprint, |me, root| pipe::create(me, root, &spec, duplex))?;
+        let core = Handle::adopt(session, core, Kind::Pipe, fingerprint)?;
+        let core_id = core.hold.id();
+        object::entry(segment, core_id.index)?.mark(core_id, NESTED)?;
+        let end = |side: u32| -> Result<Handle> {
+            let id = session.create(Self::KIND, fingerprint, |me, root| pipe::create_end(me, root, core_id, side))?;
+            let handle = Handle::adopt(session, id, Self::KIND, fingerprint)?;
+            object::entry(segment, id.index)?.mark(id, BEARS)?;
+            Ok(handle)
+        };
+        let ends = [end(0)?, end(1)?];
+        pipe::name_ends(segment, core.root, [ends[0].hold.id(), ends[1].hold.id()])?;
+        let [first, second] = ends.map(Self::over);
+        Ok((first?, second?))
+    }
+
+    pub(crate) fn over(handle: Handle) -> Result<Self> {
+        let session = handle.hold.session();
+        let (core, side) = pipe::read_end(handle.hold.segment()?, handle.root)?;
+        // The end, which we hold, holds it.
+        if !session.hold(core)? {
+            return Err(Error::corrupted("an end without its pipe"));
+        }
+        let core = Handle::adopt(session, core, Kind::Pipe, Self::fingerprint())?;
+        let pipe = Pipe::open(core.hold.segment()?, core.root, side, handle.hold.id())?;
+        Ok(Connection { handle, core: core.hold, pipe, lookout: Lookout::default(), types: PhantomData })
+    }
+
+    /// The same end by another handle of it: nothing is read again.
+    fn with_handle(&self, handle: Handle) -> Self {
+        let (core, pipe) = (self.core.clone(), self.pipe.clone());
+        Connection { handle, core, pipe, lookout: Lookout::default(), types: PhantomData }
+    }
+
+    #[inline(always)]
+    fn segment(&self) -> Result<&Segment> {
+        let segment = self.handle.hold.segment()?;
+        self.core.segment()?; // in a forked child, where the end is held by now
+        match self.pipe.is_closed(segment)? {
+            false => Ok(segment),
+            true => Err(closed()),
+        }
+    }
+
+    /// The ring to send into.
+    #[inline(always)]
+    fn outgoing(&self) -> Result<&Ring> {
+        self.pipe.outgoing().ok_or_else(|| Error::new(ErrorKind::InvalidInput, "this end of the pipe only receives"))
+    }
+
+    /// The ring to receive from.
+    #[inline(always)]
+    fn incoming(&self) -> Result<&Ring> {
+        self.pipe.incoming().ok_or_else(|| Error::new(ErrorKind::InvalidInput, "this end of the pipe only sends"))
+    }
+
+    /// Whether this end can receive: all can but one of a one-way pipe.
+    pub fn is_readable(&self) -> bool {
+        self.pipe.incoming().is_some()
+    }
+
+    /// Whether this end can send: all can but one of a one-way pipe.
+    pub fn is_writable(&self) -> bool {
+        self.pipe.outgoing().is_some()
+    }
+
+    /// Sends a message, waiting for room as long as it takes.
+    #[inline]
+    pub fn send(&self, message: &T) -> Result<()> {
+        never_ends(self.encoded(message, |bytes, handles| self.push_until(bytes, handles, || Deadline::NEVER))?)
+    }
+
+    /// Sends a message if there is room now.
+    #[inline]
+    pub fn try_send(&self, message: &T) -> Result<Put> {
+        self.encoded(message, |bytes, handles| self.push_now(bytes, handles))
+    }
+
+    /// Sends a message, waiting for room for at most `timeout`.
+    pub fn send_timeout(&self, message: &T, timeout: Duration) -> Result<Put> {
+        self.encoded(message, |bytes, handles| self.push_until(bytes, handles, || Deadline::after(timeout)))
+    }
+
+    /// Sends bytes as one message, waiting for room as long as it takes.
+    #[inline]
+    pub fn send_bytes(&self, bytes: &[u8]) -> Result<()> {
+        never_ends(self.push_until(bytes, &[], || Deadline::NEVER)?)
+    }
+
+    /// Sends bytes as one message, waiting for room for at most `timeout`.
+    pub fn send_bytes_timeout(&self, bytes: &[u8], timeout: Duration) -> Result<Put> {
+        self.push_until(bytes, &[], || Deadline::after(timeout))
+    }
+
+    /// Receives a message, waiting for one as long as it takes.
+    ///
+    /// # Errors
+    /// `EndOfFile` if none will come.
+    #[inline]
+    pub fn recv(&self) -> Result<T> {
+        self.recv_until(|| Deadline::NEVER)?.ok_or_else(endless)
+    }
+
+    /// Receives a message if there is one now.
+    ///
+    /// # Errors
+    /// `EndOfFile` if none will come.
+    #[inline]
+    pub fn try_recv(&self) -> Result<Option<T>> {
+        self.with_scratch(|segment, ring, out| self.pop(segment, ring, out, C::decode))
+    }
+
+    /// Receives a message, waiting for one for at most `timeout`.
+    ///
+    /// # Errors
+    /// `EndOfFile` if none will come.
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<Option<T>> {
+        self.recv_until(|| Deadline::after(timeout))
+    }
+
+    /// Receives a message as bytes, waiting for one as long as it takes.
+    ///
+    /// # Errors
+    /// `EndOfFile` if none will come.
+    pub fn recv_bytes(&self) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.recv_bytes_into(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Receives a message as bytes into `buffer`, in place of what it holds, waiting for one as long as it takes. Returns its
+    /// length. A buffer that is used again and again is allocated once.
+    ///
+    /// # Errors
+    /// `EndOfFile` if none will come.
+    #[inline]
+    pub fn recv_bytes_into(&self, buffer: &mut Vec<u8>) -> Result<usize> {
+        let (segment, ring) = (self.segment()?, self.incoming()?);
+        self.pop_until(segment, ring, buffer, || Deadline::NEVER, |bytes| Ok(bytes.len()))?.ok_or_else(endless)
+    }
+
+    /// Receives a message as bytes into `buffer`, waiting for one for at most `timeout`; its length.
+    ///
+    /// # Errors
+    /// `EndOfFile` if none will come.
+    pub fn recv_bytes_into_timeout(&self, buffer: &mut Vec<u8>, timeout: Duration) -> Result<Option<usize>> {
+        let (segment, ring) = (self.segment()?, self.incoming()?);
+        self.pop_until(segment, ring, buffer, || Deadline::after(timeout), |bytes| Ok(bytes.len()))
+    }
+
+    /// Waits for at most `timeout` for something to receive: a message, or the end of file. Whether there is something; if
+    /// several threads or processes receive by this end, another may be quicker to take it.
+    pub fn poll(&self, timeout: Duration) -> Result<bool> {
+        let (segment, ring) = (self.segment()?, self.incoming()?);
+        if ring.peek(segment)? != Peek::Nothing {
+            return Ok(true);
+        }
+        let mut sleeper = ring.wait_for_item(segment, Deadline::after(timeout));
+        while self.next(segment, &mut sleeper)? {
+            if ring.peek(segment)? != Peek::Nothing {
+                return Ok(true);
+            }
+            // Trying is worth while and there is nothing: somebody is at work in the ring, or died there.
+            self.look_after(segment, &mut sleeper)?;
+            std::thread::sleep(NAP);
+        }
+        Ok(false)
+    }
+
+    /// Messages until the end of file, or until the first error, which comes last.
+    pub fn iter(&self) -> impl Iterator<Item = Result<T>> + '_ {
+        let mut over = false;
+        std::iter::from_fn(move || {
+            if over {
+                return None;
+            }
+            let message = self.recv();
+            over = message.is_err();
+            match message {
+                Err(error) if error.kind() == ErrorKind::EndOfFile => None,
+                message => Some(message),
+            }
+        })
+    }
+
+    /// Closes this end for all who have it, threads that wait by it included: they can use it no more, and the other end
+    /// learns of it as if this one were gone. Closing again does nothing.
+    ///
+    /// # Crash
+    /// Closed or not; who waits at either end learns of it within 50 ms.
+    pub fn close(&self) -> Result<()> {
+        let segment = self.handle.hold.segment()?;
+        self.core.segment()?;
+        self.pipe.close(segment)
+    }
+
+    #[inline(always)]
+    fn encoded<R>(&self, message: &T, f: impl FnOnce(&[u8], &[u64]) -> Result<R>) -> Result<R> {
+        let segment = self.segment()?;
+        C::with_encoded(message, |encoded| {
+            let handles = prepare_handles(segment, self.core.id(), &encoded)?;
+            f(encoded.bytes(), &handles)
+        })?
+    }
+
+    #[inline(always)]
+    fn push_now(&self, bytes: &[u8], handles: &[u64]) -> Result<Put> {
+        let (segment, ring) = (self.segment()?, self.outgoing()?);
+        if self.lookout.is_due() {
+            self.look_for_the_other(segment)?;
+        }
+        self.push(segment, ring, bytes, handles)
+    }
+
+    #[inline(always)]
+    fn push_until(&self, bytes: &[u8], handles: &[u64], deadline: impl FnOnce() -> Deadline) -> Result<Put> {
+        if self.push_now(bytes, handles)? == Put::Done {
+            return Ok(Put::Done);
+        }
+        let (segment, ring) = (self.segment()?, self.outgoing()?);
+        let mut sleeper = ring.wait_for_room(segment, deadline());
+        while self.next(segment, &mut sleeper)? {
+            if self.push(segment, ring, bytes, handles)? == Put::Done {
+                return Ok(Put::Done);
+            }
+        }
+        Ok(Put::Full)
+    }
+
+    #[inline(always)]
+    fn push(&self, segment: &Segment, ring: &Ring, bytes: &[u8], handles: &[u64]) -> Result<Put> {
+        match recovery::run(segment, |me| ring.push(me, bytes, handles))? {
+            Push::Done => Ok(Put::Done),
+            Push::Full => Ok(Put::Full),
+            Push::Closed => Err(self.ended(segment, ErrorKind::BrokenPipe)),
+        }
+    }
+
+    #[inline(always)]
+    fn recv_until(&self, deadline: impl FnOnce() -> Deadline) -> Result<Option<T>> {
+        self.with_scratch(|segment, ring, out| self.pop_until(segment, ring, out, deadline, C::decode))
+    }
+
+    #[inline(always)]
+    fn with_scratch<R>(&self, f: impl FnOnce(&Segment, &Ring, &mut Vec<u8>) -> Result<R>) -> Result<R> {
+        let (segment, ring) = (self.segment()?, self.incoming()?);
+        let mut out = SCRATCH.try_with(Cell::take).unwrap_or_default();
+        let result = f(segment, ring, &mut out);
+        if out.capacity() <= SCRATCH_KEPT {
+            let _ = SCRATCH.try_with(|scratch| scratch.set(out));
+        }
+        result
+    }
+
+    #[inline(always)]
+    fn pop_until<R>(
+        &self,
+        segment: &Segment,
+        ring: &Ring,
+        out: &mut Vec<u8>,
+        deadline: impl FnOnce() -> Deadline,
+        decode: impl Fn(&[u8]) -> Result<R>,
+    ) -> Result<Option<R>> {
+        if let Some(message) = self.pop(segment, ring, out, &decode)? {
+            return Ok(Some(message));
+        }
+        let mut sleeper = ring.wait_for_item(segment, deadline());
+        while self.next(segment, &mut sleeper)? {
+            if let Some(message) = self.pop(segment, ring, out, &decode)? {
+                return Ok(Some(message));
+            }
+        }
+        Ok(None)
+    }
+
+    #[inline(always)]
+    fn pop<R>(
+        &self,
+        segment: &Segment,
+        ring: &Ring,
+        out: &mut Vec<u8>,
+        decode: impl Fn(&[u8]) -> Result<R>,
+    ) -> Result<Option<R>> {
+        let mut kept = Vec::new();
+        let popped = recovery::run(segment, |me| {
+            ring.pop(me, out, &mut |handle| self.keep(ObjectId::unpack(handle), &mut kept))
+        });
+        let message = match popped {
+            Ok(Pop::Item { .. }) => {
+                self.lookout.note_heard();
+                decode(out).map(Some)
+            }
+            Ok(Pop::Empty) => Ok(None),
+            Ok(Pop::Closed) => Err(self.ended(segment, ErrorKind::EndOfFile)),
+            Err(error) => Err(error),
+        };
+        if !kept.is_empty() {
+            self.release(segment, kept)?;
+        }
+        message
+    }
+
+    /// Holds an object while it moves from the ring into the message's handle, so that it is never held by neither.
+    fn keep(&self, id: ObjectId, kept: &mut Vec<ObjectId>) -> Step<()> {
+        if !kept.contains(&id) && self.core.session().hold_within(id)? {
+            kept.push(id);
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn release(&self, segment: &Segment, kept: Vec<ObjectId>) -> Result<()> {
+        for id in kept {
+            self.core.session().release(id)?;
+        }
+        collect::note_garbage(segment)
+    }
+
+    /// What a closed ring means to this end.
+    #[cold]
+    fn ended(&self, segment: &Segment, kind: ErrorKind) -> Error {
+        match self.pipe.is_closed(segment) {
+            Ok(true) => closed(),
+            Ok(false) => Error::new(kind, "a pipe"),
+            Err(error) => error,
+        }
+    }
+
+    /// One step of waiting, past the dead, with an eye on the other end.
+    #[inline(never)]
+    fn next(&self, segment: &Segment, sleeper: &mut Sleeper<'_>) -> Result<bool> {
+        if past_the_dead(segment, || sleeper.spin())? {
+            return Ok(true);
+        }
+        loop {
+            match past_the_dead(segment, || sleeper.turn())? {
+                Turn::Ready => return Ok(true),
+                Turn::TimedOut => return Ok(false),
+                Turn::Slept => self.look_for_the_other(segment)?,
+            }
+        }
+    }
+
+    fn look_after(&self, segment: &Segment, sleeper: &mut Sleeper<'_>) -> Result<()> {
+        past_the_dead(segment, || sleeper.look_after())?;
+        self.look_for_the_other(segment)
+    }
+
+    /// Closes the rings if the other end is gone: then every operation learns of it there.
+    #[cold]
+    #[inline(never)]
+    fn look_for_the_other(&self, segment: &Segment) -> Result<()> {
+        process::let_go_of_arrived(); // the other end may be an argument of a child
+        if self.pipe.is_closed(segment)? || self.pipe.is_other_gone(segment, self.lookout.note_look())? {
+            self.pipe.shut(segment)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the other end is gone, as far as can be known now.
+    pub(crate) fn is_abandoned(&self) -> Result<bool> {
+        let segment = self.segment()?;
+        self.pipe.is_other_gone(segment, true)
+    }
+}
+
+/// Between looks that find neither something to take nor something to sleep on.
+pub(crate) const NAP: Duration = Duration::from_millis(1);
+
+impl<T, C> Drop for Connection<T, C> {
+    fn drop(&mut self) {
+        // A forked copy that was not used has nothing to let go of.
+        if !self.handle.hold.is_of_this_process() {
+            return;
+        }
+        self.handle.hold.let_go();
+        if let Ok(segment) = self.core.segment()
+            && pipe::was_last(segment, self.handle.hold.id()).unwrap_or(false)
+        {
+            let _ = self.pipe.shut(segment); // failing, the other end finds it out for itself
+        }
+    }
+}
+
+/// Recovers the dead that `step` meets.
+pub(crate) fn past_the_dead<R>(segment: &Segment, mut step: impl FnMut() -> Step<R>) -> Result<R> {
+    // Ends: each round recovers somebody, and `recover` fails when nothing helps.
+    loop {
+        match step() {
+            Ok(result) => return Ok(result),
+            Err(Stop::Dead(process)) => recovery::recover(segment, process)?,
+            Err(Stop::Error(error)) => return Err(error),
+        }
+    }
+}
+
+fn never_ends(put: Put) -> Result<()> {
+    match put {
+        Put::Done => Ok(()),
+        Put::Full => Err(endless()),
+    }
+}
+
+#[cold]
+fn endless() -> Error {
+    Error::new(ErrorKind::Stalled, "a wait without end that ended")
+}
+
+#[cold]
+fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "this end of a pipe")
+}
