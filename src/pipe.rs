@@ -18,6 +18,8 @@ use crate::raw::ring::{Peek, Pop, Push, Ring, Sleeper, Turn};
 use crate::raw::session::{Hold, Session};
 use crate::raw::wait::Deadline;
 use crate::raw::{collect, recovery};
+use crate::readiness::Readiness;
+use crate::wait::{Inner, RingWatch, Source, Waitable, Watch, Watched};
 use crate::{os, process};
 
 /// Messages that each direction of a pipe holds, unless stated.
@@ -354,6 +356,19 @@ impl<T, C: Codec<T>> Connection<T, C> {
         self.pipe.close(segment)
     }
 
+    /// A file descriptor that is readable when there is something to receive, for event loops.
+    ///
+    /// # Errors
+    /// `InvalidInput` for an end that only sends; `TooMany` or `Io` if there is no descriptor or thread to be had.
+    pub fn readiness(&self) -> Result<Readiness>
+    where
+        T: 'static,
+        C: 'static,
+    {
+        self.incoming()?;
+        Readiness::new(Box::new(self.clone()))
+    }
+
     #[inline(always)]
     fn encoded<R>(&self, message: &T, f: impl FnOnce(&[u8], &[u64]) -> Result<R>) -> Result<R> {
         let segment = self.segment()?;
@@ -517,10 +532,33 @@ impl<T, C: Codec<T>> Connection<T, C> {
         Ok(())
     }
 
+    #[cfg(test)]
+    pub(crate) fn id(&self) -> ObjectId {
+        self.handle.hold.id()
+    }
+
     /// Whether the other end is gone, as far as can be known now.
     pub(crate) fn is_abandoned(&self) -> Result<bool> {
         let segment = self.segment()?;
         self.pipe.is_other_gone(segment, true)
+    }
+}
+
+impl<T, C: Codec<T>> Waitable for Connection<T, C> {
+    fn source(&self) -> Source<'_> {
+        Source(Inner::Shared(self))
+    }
+}
+
+impl<T, C: Codec<T>> Watched for Connection<T, C> {
+    fn is_ready(&self) -> Result<bool> {
+        Ok(self.incoming()?.peek(self.segment()?)? != Peek::Nothing)
+    }
+
+    fn watch(&self, cursor: u32) -> Result<Box<dyn Watch<'_> + '_>> {
+        let (segment, ring) = (self.segment()?, self.incoming()?);
+        let sleeper = ring.wait_for_item(segment, Deadline::NEVER).looking_from(cursor);
+        Ok(Box::new(RingWatch::new(segment, sleeper, || self.look_for_the_other(segment))))
     }
 }
 
@@ -529,6 +567,10 @@ pub(crate) const NAP: Duration = Duration::from_millis(1);
 
 impl<T, C> Drop for Connection<T, C> {
     fn drop(&mut self) {
+        #[cfg(debug_assertions)]
+        if crate::mem::armed::is_dead() {
+            return; // the other end finds it out
+        }
         // A forked copy that was not used has nothing to let go of.
         if !self.handle.hold.is_of_this_process() {
             return;

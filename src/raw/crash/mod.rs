@@ -6,6 +6,7 @@ mod harness;
 mod heap;
 mod locks;
 mod objects;
+mod pipes;
 mod queues;
 mod threads;
 
@@ -30,6 +31,7 @@ fn crash_at_every_step() {
     objects::cases(&suite);
     locks::cases(&suite);
     queues::cases(&suite);
+    pipes::cases(&suite);
     threads::cases(&suite);
     suite.finish();
     if !suite.is_partial() {
