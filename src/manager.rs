@@ -336,7 +336,7 @@ impl Manager {
         Manager { session }
     }
 
-    #[cfg(test)]
+    /// The session that its objects are in.
     pub(crate) fn session(&self) -> &Arc<Session> {
         &self.session
     }

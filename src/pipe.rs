@@ -177,13 +177,18 @@ impl<T, C: Codec<T>> Connection<T, C> {
     }
 
     pub(crate) fn over(handle: Handle) -> Result<Self> {
+        Self::over_any(handle, Self::fingerprint())
+    }
+
+    /// The same for an end of a pipe of other types, which is not to be sent or received by.
+    pub(crate) fn over_any(handle: Handle, fingerprint: u64) -> Result<Self> {
         let session = handle.hold.session();
         let (core, side) = pipe::read_end(handle.hold.segment()?, handle.root)?;
         // The end, which we hold, holds it.
         if !session.hold(core)? {
             return Err(Error::corrupted("an end without its pipe"));
         }
-        let core = Handle::adopt(session, core, Kind::Pipe, Self::fingerprint())?;
+        let core = Handle::adopt(session, core, Kind::Pipe, fingerprint)?;
         let pipe = Pipe::open(core.hold.segment()?, core.root, side, handle.hold.id())?;
         Ok(Connection { handle, core: core.hold, pipe, lookout: Lookout::default(), types: PhantomData })
     }
@@ -532,12 +537,12 @@ impl<T, C: Codec<T>> Connection<T, C> {
         Ok(())
     }
 
-    #[cfg(test)]
+    /// The object that the end is.
     pub(crate) fn id(&self) -> ObjectId {
         self.handle.hold.id()
     }
 
-    /// Whether the other end is gone, as far as can be known now.
+    /// Whether the other end is gone. Looks for it wherever it could be.
     pub(crate) fn is_abandoned(&self) -> Result<bool> {
         let segment = self.segment()?;
         self.pipe.is_other_gone(segment, true)

@@ -4,7 +4,8 @@
 //!
 //! | file | one idea | system calls |
 //! |---|---|---|
-//! | `futex` | sleep on half a shared word | `futex` |
+//! | `futex` | sleep on half a shared word, or of several | `futex`, `futex_waitv` |
+//! | `event` | descriptors to wait for | `eventfd2`, `poll`, `read`, `write` |
 //! | `mapping` | a shared mapping of a whole reserved range | `mmap`, `munmap`, `madvise` |
 //! | `sigbus` | a truncated file is a poisoned flag, not a signal | `rt_sigaction`, `mmap`, `tgkill` |
 //! | `file` | segment files and their names | `memfd_create`, `ftruncate`, `fallocate`, `openat`, `statx`, `fchmod`, `renameat2`, `linkat`, `unlinkat`, `fsync`, `fcntl` (seals), `getdents64`, `readlink` |
@@ -27,6 +28,7 @@ compile_error!(
 mod channel;
 mod child;
 mod code;
+mod event;
 mod file;
 mod fork;
 mod futex;
@@ -53,7 +55,8 @@ pub use file::{
     set_len, set_mode, sync,
 };
 pub use fork::generation;
-pub use futex::{futex_wait, futex_wake};
+pub use event::{EventFd, poll_readable};
+pub use futex::{futex_wait, futex_wait_any, futex_wake};
 pub use identity::{
     Evidence, Identity, effective_user, maps_file, me, process_evidence, random_u64, thread_exists, tid,
 };

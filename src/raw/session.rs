@@ -229,10 +229,24 @@ impl Session {
     /// Takes a name away; whether there was one.
     pub fn unlink(&self, name: &str) -> Result<bool> {
         let Some(id) = names::remove(&self.segment, name)? else { return Ok(false) };
+        self.unnamed(id)?;
+        Ok(true)
+    }
+
+    /// Takes a name away from object `id`; whether it had it.
+    pub fn unlink_from(&self, name: &str, id: ObjectId) -> Result<bool> {
+        let unlinked = names::remove_from(&self.segment, name, id)?;
+        if unlinked {
+            self.unnamed(id)?;
+        }
+        Ok(unlinked)
+    }
+
+    fn unnamed(&self, id: ObjectId) -> Result<()> {
         if !object::entry(&self.segment, id.index)?.is_held() {
             collect::collect(&self.segment)?;
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Checks a segment at rest.

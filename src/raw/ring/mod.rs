@@ -56,7 +56,7 @@ use shape::{FIRST_SLOTS, FirstPart, PartName, Shape};
 pub use peek::Peek;
 pub use pop::Quick;
 pub use recover::resolve;
-pub use sleep::{Sleeper, Turn};
+pub use sleep::{Rest, Sleeper, Turn};
 pub use visit::{check, visit, visit_handles};
 
 use crate::error::{Error, ErrorKind, Result};

@@ -171,6 +171,17 @@ impl<'a> Sleeper<'a> {
         self.look_for_the_dead()
     }
 
+    /// The same wait, with the next look for the dead beginning at slot `cursor`, or at the first.
+    pub fn looking_from(mut self, cursor: u32) -> Sleeper<'a> {
+        self.cursor = cursor;
+        self
+    }
+
+    /// Where the next look for the dead begins.
+    pub fn cursor(&self) -> u32 {
+        self.cursor
+    }
+
     fn rest(&mut self, look: Look<'a>, turn: u64) -> Step<Option<Rest<'a>>> {
         Ok(match look {
             Look::Ready => None,
