@@ -69,7 +69,12 @@ pub fn futex_wait_any(words: &[(&AtomicU64, u32)], timeout: Duration) -> bool {
     }
     let waiters: Vec<Waiter> = words
         .iter()
-        .map(|(word, low)| Waiter { expected: u64::from(*low), address: word.as_ptr() as u64, flags: SIZE_U32, zero: 0 })
+        .map(|(word, low)| Waiter {
+            expected: u64::from(*low),
+            address: word.as_ptr() as u64,
+            flags: SIZE_U32,
+            zero: 0,
+        })
         .collect();
     // This call takes a point in time.
     let end = u128::from(super::now_nanos()) + timeout.as_nanos();

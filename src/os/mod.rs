@@ -50,12 +50,12 @@ pub use child::{Child, Interest, die_with_parent, set_thread_name, wait_for_pare
 pub use code::{FunctionRef, is_privileged};
 #[cfg(debug_assertions)]
 pub use death::kill_myself;
+pub use event::{EventFd, poll_readable};
 pub use file::{
     FileId, file_id, file_size, find_memfd, memfd, mode_owner, open_peer, open_segment, path_id, publish, reserve,
     set_len, set_mode, sync,
 };
 pub use fork::generation;
-pub use event::{EventFd, poll_readable};
 pub use futex::{futex_wait, futex_wait_any, futex_wake};
 pub use identity::{
     Evidence, Identity, effective_user, maps_file, me, process_evidence, random_u64, thread_exists, tid,
