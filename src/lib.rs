@@ -1,6 +1,6 @@
 //! `commons`: Python's `multiprocessing` for Rust, with no server process.
 //!
-//! Shared dicts, queues and locks live in memory-mapped segments; a handle is a segment and a place in it, and every
+//! Shared dicts, queues, locks and pipes live in memory-mapped segments; a handle is a segment and a place in it, and every
 //! process works on the segment directly. Any process may be killed at any instruction: the others go on, nothing
 //! acknowledged is lost, nothing leaks.
 //!
@@ -14,9 +14,10 @@
 //! # Ok::<(), commons::Error>(())
 //! ```
 //!
-//! Start at [`Manager`], which creates and opens segments and the objects in them: [`Dict`], [`Queue`], [`Lock`].
-//! [`Process`] runs a function in a fresh process of the same program and gives it handles as arguments. Every
-//! failure is an [`Error`] with a [kind](ErrorKind). How it works inside is told in `ARCHITECTURE.md`.
+//! Start at [`Manager`], which creates and opens segments and the objects in them: [`Dict`], [`Queue`], [`Lock`], and pipes,
+//! whose ends are [`Connection`]s. [`Process`] runs a function in a fresh process of the same program and gives it handles as
+//! arguments. [`Listener`] and [`Connection::connect`] bring processes together that know nothing but a name. [`wait`] waits
+//! for several things at once, and a [`Readiness`] is a file descriptor for event loops that do. Every failure is an [`Error`] with a [kind](ErrorKind). How it works inside is told in `ARCHITECTURE.md`.
 
 mod codec;
 mod dict;

@@ -179,10 +179,12 @@ impl<T: 'static, C: Codec<T> + 'static> Listener<T, C> {
 
 /// Tells the client that it has been accepted, if it is still there.
 fn greet<T, C: Codec<T>>(connection: &Connection<T, C>) -> Result<bool> {
-    if connection.is_abandoned()? {
-        return Ok(false);
-    }
-    match connection.send_bytes_timeout(&[], Duration::ZERO) {
+    let greeted = match connection.is_abandoned() {
+        Ok(true) => return Ok(false),
+        Ok(false) => connection.send_bytes_timeout(&[], Duration::ZERO),
+        Err(error) => Err(error),
+    };
+    match greeted {
         Ok(put) => Ok(put == Put::Done),
         Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::Closed) => Ok(false),
         Err(error) => Err(error),

@@ -52,7 +52,7 @@ const COLLECT_MOST: u64 = 1_000_000_000;
 /// it had already let go of the message's slot, in the last instructions before `recv` returns.
 ///
 /// The death of the last process that had an end, by whatever cause, ends the waits of the other end within 50 ms, and
-/// fails its sends after 25 ms at most if it neither waits nor receives anything; what was sent meanwhile is lost. An end
+/// fails its sends within the same time if it neither waits nor receives anything; what was sent meanwhile is lost. An end
 /// that is dropped, or [closed](Connection::close), is noticed at once.
 ///
 /// # Blocking

@@ -15,7 +15,7 @@ use crate::raw::wait::{Deadline, Next, Waiter};
 ///
 /// A [`Connection`](crate::Connection) is ready when there is a message, or the end of file; a [`Queue`](crate::Queue) when
 /// there is an item, or it is closed and empty; whatever has a file descriptor when that is readable: a socket, a pidfd, a
-/// [`Readiness`](crate::Readiness). A [`Process`](crate::Process) has none of its own accord.
+/// [`Readiness`](crate::Readiness).
 ///
 /// The trait cannot be implemented for further types but by `AsFd`.
 pub trait Waitable {

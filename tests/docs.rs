@@ -221,6 +221,8 @@ fn words_of_tables_rings_and_cells() {
         ("src/raw/table/mod.rs", "### Root"),
         ("src/raw/ring/part.rs", "### Part"),
         ("src/raw/cell.rs", "## Lock cell"),
+        ("src/raw/pipe.rs", "### Pipe root"),
+        ("src/raw/pipe.rs", "### End"),
     ] {
         let known = constants(&read(path));
         for (word, name) in numbered(&table(heading, "word")) {

@@ -1,6 +1,8 @@
 //! Proves what a pipe promises: messages in order, both forms, both directions, one way; and that the end of the other
 //! side, however it ends, is the end of file for readers and a broken pipe for writers, in threads and in processes.
 
+mod common;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -366,6 +368,30 @@ fn sleepers_meet_the_death() {
     });
     drop(ours);
     drop(child);
+    nothing_left(&manager);
+}
+
+/// A forked child has the ends that it uses, as others of the same end, and keeps no others open.
+#[test]
+fn forked_children() {
+    let manager = Manager::new().unwrap();
+    let (ours, theirs) = manager.pipe::<u64>().unwrap();
+    let (silent, unused) = manager.one_way_pipe::<u64>().unwrap();
+    let child = common::fork(|| {
+        // The parent has let go of `theirs` by now, or has it still; the child has it from its first use on.
+        theirs.send(&1).unwrap();
+        let answer = theirs.recv().unwrap() as u8;
+        theirs.send(&2).unwrap();
+        answer
+    });
+    assert_eq!(ours.recv_timeout(PATIENCE).unwrap(), Some(1));
+    drop((theirs, unused));
+    assert_eq!(kind(silent.recv_timeout(PATIENCE)), ErrorKind::EndOfFile, "a copy in the child that it does not use");
+    ours.send(&42).unwrap();
+    assert_eq!(ours.recv_timeout(PATIENCE).unwrap(), Some(2));
+    assert_eq!(common::reap(child), 42);
+    assert_eq!(kind(ours.recv_timeout(PATIENCE)), ErrorKind::EndOfFile);
+    drop((ours, silent));
     nothing_left(&manager);
 }
 
