@@ -322,10 +322,14 @@ impl<T, C: Codec<T>> Connection<T, C> {
         if ring.peek(segment)? != Peek::Nothing {
             return Ok(true);
         }
-        let mut sleeper = ring.wait_for_item(segment, Deadline::after(timeout));
+        let deadline = Deadline::after(timeout);
+        let mut sleeper = ring.wait_for_item(segment, deadline);
         while self.next(segment, &mut sleeper)? {
             if ring.peek(segment)? != Peek::Nothing {
                 return Ok(true);
+            }
+            if deadline.left().is_none() {
+                break;
             }
             // Trying is worth while and there is nothing: somebody is at work in the ring, or died there.
             self.look_after(segment, &mut sleeper)?;
@@ -567,6 +571,8 @@ impl<T, C: Codec<T>> Watched for Connection<T, C> {
     }
 }
 
+/// Dead processes that one wait may have to recover between two sleeps, or find others at.
+const RECOVERIES: u32 = 2048;
 /// Between looks that find neither something to take nor something to sleep on.
 pub(crate) const NAP: Duration = Duration::from_millis(1);
 
@@ -591,14 +597,14 @@ impl<T, C> Drop for Connection<T, C> {
 
 /// Recovers the dead that `step` meets.
 pub(crate) fn past_the_dead<R>(segment: &Segment, mut step: impl FnMut() -> Step<R>) -> Result<R> {
-    // Ends: each round recovers somebody, and `recover` fails when nothing helps.
-    loop {
+    for _ in 0..RECOVERIES {
         match step() {
             Ok(result) => return Ok(result),
             Err(Stop::Dead(process)) => recovery::recover(segment, process)?,
             Err(Stop::Error(error)) => return Err(error),
         }
     }
+    Err(Error::new(ErrorKind::Contended, "too many dead processes in the way"))
 }
 
 fn never_ends(put: Put) -> Result<()> {
