@@ -586,7 +586,7 @@ impl<T, C> Drop for Connection<T, C> {
         if !self.handle.hold.is_of_this_process() {
             return;
         }
-        self.handle.hold.let_go();
+        self.handle.hold.release();
         if let Ok(segment) = self.core.segment()
             && pipe::was_last(segment, self.handle.hold.id()).unwrap_or(false)
         {

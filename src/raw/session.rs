@@ -365,7 +365,7 @@ impl Hold {
     }
 
     /// Lets go of the object early. The handle is of no use any more.
-    pub fn let_go(&mut self) {
+    pub fn release(&mut self) {
         if std::mem::take(self.process.get_mut()) == os::generation() {
             let _ = self.session.release(self.id);
         }
@@ -407,6 +407,6 @@ impl Clone for Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        self.let_go();
+        self.release();
     }
 }
