@@ -10,11 +10,11 @@ use crate::codec::{Auto, Codec, fingerprint};
 use crate::dict::prepare_handles;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::{Handle, handle_traits};
-use crate::mem::{Segment, Step, Stop};
+use crate::mem::{Segment, SmallCopy, Step, Stop};
 use crate::queue::{Put, Queue};
 use crate::raw::object::{self, BEARS, Kind, NESTED, ObjectId};
 use crate::raw::pipe::{self, Pipe};
-use crate::raw::ring::{Peek, Pop, Push, Ring, Sleeper, Turn};
+use crate::raw::ring::{Peek, Pop, Push, Quick, Ring, Sleeper, Turn};
 use crate::raw::session::{Hold, Session};
 use crate::raw::wait::Deadline;
 use crate::raw::{collect, recovery};
@@ -149,6 +149,89 @@ thread_local! {
 /// Scratch space larger than this is given back after use.
 const SCRATCH_KEPT: usize = 64 * 1024;
 
+/// Where a message goes.
+trait Sink {
+    type Message;
+
+    /// Takes one that is at hand.
+    fn small(&mut self, bytes: &[u8]) -> Result<Self::Message>;
+
+    /// Lends `pop` a buffer, and takes what it finds.
+    fn large<'a>(
+        &mut self,
+        pop: impl FnOnce(&mut Vec<u8>) -> Result<Option<Kept<'a>>>,
+    ) -> Result<Option<Self::Message>>;
+}
+
+/// Into a value.
+struct Decoded<T, C>(PhantomData<fn() -> (T, C)>);
+
+impl<T, C: Codec<T>> Sink for Decoded<T, C> {
+    type Message = T;
+
+    #[inline(always)]
+    fn small(&mut self, bytes: &[u8]) -> Result<T> {
+        C::decode(bytes)
+    }
+
+    fn large<'a>(&mut self, pop: impl FnOnce(&mut Vec<u8>) -> Result<Option<Kept<'a>>>) -> Result<Option<T>> {
+        let mut out = SCRATCH.try_with(Cell::take).unwrap_or_default();
+        // What was kept is let go of after the value has handles of its own.
+        let message = pop(&mut out).and_then(|kept| kept.map(|_kept| C::decode(&out)).transpose());
+        if out.capacity() <= SCRATCH_KEPT {
+            let _ = SCRATCH.try_with(|scratch| scratch.set(out));
+        }
+        message
+    }
+}
+
+/// Into a buffer.
+struct Bytes<'b>(&'b mut Vec<u8>);
+
+impl Sink for Bytes<'_> {
+    type Message = usize;
+
+    #[inline(always)]
+    fn small(&mut self, bytes: &[u8]) -> Result<usize> {
+        self.0.clear();
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn large<'a>(&mut self, pop: impl FnOnce(&mut Vec<u8>) -> Result<Option<Kept<'a>>>) -> Result<Option<usize>> {
+        Ok(pop(self.0)?.map(|_kept| self.0.len()))
+    }
+}
+
+/// Objects that are held while they move from the ring into the message's handles, so that they are never held by neither.
+struct Kept<'a> {
+    session: &'a Session,
+    ids: Vec<ObjectId>,
+}
+
+impl Kept<'_> {
+    fn keep(&mut self, id: ObjectId) -> Step<()> {
+        if !self.ids.contains(&id) && self.session.hold_within(id)? {
+            self.ids.push(id);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Kept<'_> {
+    fn drop(&mut self) {
+        #[cfg(debug_assertions)]
+        if crate::mem::armed::is_dead() {
+            return; // a survivor does it
+        }
+        if !self.ids.is_empty() {
+            // Failing, the segment is beyond repair, or not ours any more.
+            self.ids.drain(..).for_each(|id| drop(self.session.release(id)));
+            let _ = collect::note_garbage(self.session.segment());
+        }
+    }
+}
+
 impl<T, C: Codec<T>> Connection<T, C> {
     pub(crate) const KIND: Kind = Kind::Connection;
 
@@ -265,7 +348,7 @@ impl<T, C: Codec<T>> Connection<T, C> {
     /// `EndOfFile` if none will come.
     #[inline]
     pub fn recv(&self) -> Result<T> {
-        self.recv_until(|| Deadline::NEVER)?.ok_or_else(endless)
+        self.pop_until(Decoded::<T, C>(PhantomData), || Deadline::NEVER)?.ok_or_else(endless)
     }
 
     /// Receives a message if there is one now.
@@ -274,7 +357,7 @@ impl<T, C: Codec<T>> Connection<T, C> {
     /// `EndOfFile` if none will come.
     #[inline]
     pub fn try_recv(&self) -> Result<Option<T>> {
-        self.with_scratch(|segment, ring, out| self.pop(segment, ring, out, C::decode))
+        self.pop(self.segment()?, self.incoming()?, &mut Decoded::<T, C>(PhantomData))
     }
 
     /// Receives a message, waiting for one for at most `timeout`.
@@ -282,7 +365,7 @@ impl<T, C: Codec<T>> Connection<T, C> {
     /// # Errors
     /// `EndOfFile` if none will come.
     pub fn recv_timeout(&self, timeout: Duration) -> Result<Option<T>> {
-        self.recv_until(|| Deadline::after(timeout))
+        self.pop_until(Decoded::<T, C>(PhantomData), || Deadline::after(timeout))
     }
 
     /// Receives a message as bytes, waiting for one as long as it takes.
@@ -302,8 +385,7 @@ impl<T, C: Codec<T>> Connection<T, C> {
     /// `EndOfFile` if none will come.
     #[inline]
     pub fn recv_bytes_into(&self, buffer: &mut Vec<u8>) -> Result<usize> {
-        let (segment, ring) = (self.segment()?, self.incoming()?);
-        self.pop_until(segment, ring, buffer, || Deadline::NEVER, |bytes| Ok(bytes.len()))?.ok_or_else(endless)
+        self.pop_until(Bytes(buffer), || Deadline::NEVER)?.ok_or_else(endless)
     }
 
     /// Receives a message as bytes into `buffer`, waiting for one for at most `timeout`; its length.
@@ -311,8 +393,7 @@ impl<T, C: Codec<T>> Connection<T, C> {
     /// # Errors
     /// `EndOfFile` if none will come.
     pub fn recv_bytes_into_timeout(&self, buffer: &mut Vec<u8>, timeout: Duration) -> Result<Option<usize>> {
-        let (segment, ring) = (self.segment()?, self.incoming()?);
-        self.pop_until(segment, ring, buffer, || Deadline::after(timeout), |bytes| Ok(bytes.len()))
+        self.pop_until(Bytes(buffer), || Deadline::after(timeout))
     }
 
     /// Waits for at most `timeout` for something to receive: a message, or the end of file. Whether there is something; if
@@ -398,11 +479,17 @@ impl<T, C: Codec<T>> Connection<T, C> {
 
     #[inline(always)]
     fn push_until(&self, bytes: &[u8], handles: &[u64], deadline: impl FnOnce() -> Deadline) -> Result<Put> {
-        if self.push_now(bytes, handles)? == Put::Done {
-            return Ok(Put::Done);
+        match self.push_now(bytes, handles)? {
+            Put::Done => Ok(Put::Done),
+            Put::Full => self.push_when_there_is_room(bytes, handles, deadline()),
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn push_when_there_is_room(&self, bytes: &[u8], handles: &[u64], deadline: Deadline) -> Result<Put> {
         let (segment, ring) = (self.segment()?, self.outgoing()?);
-        let mut sleeper = ring.wait_for_room(segment, deadline());
+        let mut sleeper = ring.wait_for_room(segment, deadline);
         while self.next(segment, &mut sleeper)? {
             if self.push(segment, ring, bytes, handles)? == Put::Done {
                 return Ok(Put::Done);
@@ -413,6 +500,15 @@ impl<T, C: Codec<T>> Connection<T, C> {
 
     #[inline(always)]
     fn push(&self, segment: &Segment, ring: &Ring, bytes: &[u8], handles: &[u64]) -> Result<Put> {
+        if handles.is_empty() && recovery::run_quickly(segment, |me| ring.push_quickly(me, bytes)).is_some() {
+            return Ok(Put::Done);
+        }
+        self.push_slowly(segment, ring, bytes, handles)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn push_slowly(&self, segment: &Segment, ring: &Ring, bytes: &[u8], handles: &[u64]) -> Result<Put> {
         match recovery::run(segment, |me| ring.push(me, bytes, handles))? {
             Push::Done => Ok(Put::Done),
             Push::Full => Ok(Put::Full),
@@ -421,36 +517,26 @@ impl<T, C: Codec<T>> Connection<T, C> {
     }
 
     #[inline(always)]
-    fn recv_until(&self, deadline: impl FnOnce() -> Deadline) -> Result<Option<T>> {
-        self.with_scratch(|segment, ring, out| self.pop_until(segment, ring, out, deadline, C::decode))
-    }
-
-    #[inline(always)]
-    fn with_scratch<R>(&self, f: impl FnOnce(&Segment, &Ring, &mut Vec<u8>) -> Result<R>) -> Result<R> {
+    fn pop_until<S: Sink>(&self, mut sink: S, deadline: impl FnOnce() -> Deadline) -> Result<Option<S::Message>> {
         let (segment, ring) = (self.segment()?, self.incoming()?);
-        let mut out = SCRATCH.try_with(Cell::take).unwrap_or_default();
-        let result = f(segment, ring, &mut out);
-        if out.capacity() <= SCRATCH_KEPT {
-            let _ = SCRATCH.try_with(|scratch| scratch.set(out));
+        match self.pop(segment, ring, &mut sink)? {
+            Some(message) => Ok(Some(message)),
+            None => self.pop_when_there_is_one(segment, ring, sink, deadline()),
         }
-        result
     }
 
-    #[inline(always)]
-    fn pop_until<R>(
+    #[cold]
+    #[inline(never)]
+    fn pop_when_there_is_one<S: Sink>(
         &self,
         segment: &Segment,
         ring: &Ring,
-        out: &mut Vec<u8>,
-        deadline: impl FnOnce() -> Deadline,
-        decode: impl Fn(&[u8]) -> Result<R>,
-    ) -> Result<Option<R>> {
-        if let Some(message) = self.pop(segment, ring, out, &decode)? {
-            return Ok(Some(message));
-        }
-        let mut sleeper = ring.wait_for_item(segment, deadline());
+        mut sink: S,
+        deadline: Deadline,
+    ) -> Result<Option<S::Message>> {
+        let mut sleeper = ring.wait_for_item(segment, deadline);
         while self.next(segment, &mut sleeper)? {
-            if let Some(message) = self.pop(segment, ring, out, &decode)? {
+            if let Some(message) = self.pop(segment, ring, &mut sink)? {
                 return Ok(Some(message));
             }
         }
@@ -458,46 +544,33 @@ impl<T, C: Codec<T>> Connection<T, C> {
     }
 
     #[inline(always)]
-    fn pop<R>(
-        &self,
-        segment: &Segment,
-        ring: &Ring,
-        out: &mut Vec<u8>,
-        decode: impl Fn(&[u8]) -> Result<R>,
-    ) -> Result<Option<R>> {
-        let mut kept = Vec::new();
-        let popped = recovery::run(segment, |me| {
-            ring.pop(me, out, &mut |handle| self.keep(ObjectId::unpack(handle), &mut kept))
-        });
-        let message = match popped {
-            Ok(Pop::Item { .. }) => {
+    fn pop<S: Sink>(&self, segment: &Segment, ring: &Ring, sink: &mut S) -> Result<Option<S::Message>> {
+        let mut copy = SmallCopy::empty();
+        match recovery::run_quickly(segment, |me| ring.pop_quickly(me, &mut copy)) {
+            Some(Quick::Item) => {
                 self.lookout.note_heard();
-                decode(out).map(Some)
+                sink.small(copy.bytes()).map(Some)
             }
-            Ok(Pop::Empty) => Ok(None),
-            Ok(Pop::Closed) => Err(self.ended(segment, ErrorKind::EndOfFile)),
-            Err(error) => Err(error),
-        };
-        if !kept.is_empty() {
-            self.release(segment, kept)?;
+            Some(Quick::Empty) => Ok(None),
+            None => self.pop_slowly(segment, ring, sink),
         }
-        message
-    }
-
-    /// Holds an object while it moves from the ring into the message's handle, so that it is never held by neither.
-    fn keep(&self, id: ObjectId, kept: &mut Vec<ObjectId>) -> Step<()> {
-        if !kept.contains(&id) && self.core.session().hold_within(id)? {
-            kept.push(id);
-        }
-        Ok(())
     }
 
     #[cold]
-    fn release(&self, segment: &Segment, kept: Vec<ObjectId>) -> Result<()> {
-        for id in kept {
-            self.core.session().release(id)?;
-        }
-        collect::note_garbage(segment)
+    #[inline(never)]
+    fn pop_slowly<S: Sink>(&self, segment: &Segment, ring: &Ring, sink: &mut S) -> Result<Option<S::Message>> {
+        sink.large(|out| {
+            let mut kept = Kept { session: self.core.session(), ids: Vec::new() };
+            let mut keep = |handle| kept.keep(ObjectId::unpack(handle));
+            match recovery::run(segment, |me| ring.pop(me, out, &mut keep))? {
+                Pop::Item { .. } => {
+                    self.lookout.note_heard();
+                    Ok(Some(kept))
+                }
+                Pop::Empty => Ok(None),
+                Pop::Closed => Err(self.ended(segment, ErrorKind::EndOfFile)),
+            }
+        })
     }
 
     /// What a closed ring means to this end.
