@@ -4,6 +4,7 @@
 //!
 //! `COMMONS_SEED` replays the choices of the storm.
 
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use commons::{Auto, Connection, Dict, ErrorKind, Manager, Process, Put};
@@ -11,6 +12,10 @@ use serde::{Deserialize, Serialize};
 
 /// Longer than anything takes that happens at all.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// One test at a time: whoever waits lets go of any child's arguments that have arrived, and the segments that these are in
+/// would not be at rest when their test checks them.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// What a child has: its end, and one over which ends travel.
 #[derive(Serialize, Deserialize)]
@@ -87,6 +92,7 @@ fn drain(end: &Connection<Vec<u8>>, what: &str) -> Vec<Vec<u8>> {
 #[test]
 fn killed_at_every_store() {
     commons::init_test!();
+    let _alone = ALONE.lock();
     let manager = Manager::builder().capacity(64 << 20).anonymous().unwrap();
     let mut kills = 0;
     for (operation, name) in OPERATIONS.iter().enumerate() {
@@ -191,6 +197,7 @@ fn storm((end, acknowledged): (Connection<Vec<u8>>, Dict<u64, u64>)) {
 #[test]
 fn killed_at_random() {
     commons::init_test!();
+    let _alone = ALONE.lock();
     let seed = std::env::var("COMMONS_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed: u64 = seed.unwrap_or_else(|| std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().subsec_nanos().into());
     println!("COMMONS_SEED={seed}");
