@@ -1,34 +1,40 @@
 //! Pipes: connections between two ends.
+//!
+//! | file | one idea |
+//! |---|---|
+//! | `mod` | [`Connection`] |
+//! | `transfer` | sending and receiving, and waiting for it |
+//! | `sink` | where a message goes |
+//! | `lookout` | when to look whether the other end is still there |
 
-use std::cell::Cell;
+mod lookout;
+mod sink;
+mod transfer;
+
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64 as LocalU64, Ordering};
 use std::time::Duration;
 
 use crate::codec::{Auto, Codec, fingerprint};
 use crate::dict::prepare_handles;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::{Handle, handle_traits};
-use crate::mem::{Segment, SmallCopy, Step, Stop};
+use crate::mem::Segment;
 use crate::queue::{Put, Queue};
 use crate::raw::object::{self, BEARS, Kind, NESTED, ObjectId};
 use crate::raw::pipe::{self, Pipe};
-use crate::raw::ring::{Peek, Pop, Push, Quick, Ring, Sleeper, Turn};
+use crate::raw::ring::{Peek, Ring};
 use crate::raw::session::{Hold, Session};
 use crate::raw::wait::Deadline;
-use crate::raw::{collect, recovery};
 use crate::readiness::Readiness;
 use crate::wait::{Inner, RingWatch, Source, Waitable, Watch, Watched};
-use crate::{os, process};
+
+use lookout::Lookout;
+use sink::{Bytes, Decoded};
+pub(crate) use transfer::past_the_dead;
 
 /// Messages that each direction of a pipe holds, unless stated.
 pub(crate) const CAPACITY: usize = 256;
-/// A sender that hears nothing from the other end looks this often whether it lives, in nanoseconds.
-const LOOK_AFTER: u64 = 20_000_000;
-/// The same for looks that walk over all objects: at first, and at most.
-const COLLECT_FIRST: u64 = 1_000_000;
-const COLLECT_MOST: u64 = 1_000_000_000;
 
 /// One end of a pipe: messages go to the other end and come from there, in order.
 ///
@@ -100,137 +106,6 @@ pub struct Connection<T, C = Auto> {
 }
 
 handle_traits!([T, C: Codec<T>], Connection<T, C>, "Connection");
-
-/// When to look for the other end again. Process-local.
-#[derive(Default)]
-struct Lookout {
-    /// Whether something was received since the last look that was due: then somebody was there.
-    heard: AtomicBool,
-    /// When the next look is due.
-    next: LocalU64,
-    /// When the next look that collects is due, and how long until the one after it.
-    thorough: LocalU64,
-    pause: LocalU64,
-}
-
-impl Lookout {
-    #[inline(always)]
-    fn note_heard(&self) {
-        self.heard.store(true, Ordering::Relaxed); // local
-    }
-
-    #[inline(always)]
-    fn is_due(&self) -> bool {
-        if self.heard.load(Ordering::Relaxed) {
-            self.heard.store(false, Ordering::Relaxed); // local
-            return false;
-        }
-        os::coarse_nanos() >= self.next.load(Ordering::Relaxed)
-    }
-
-    /// Notes a look; whether it is to be a thorough one.
-    fn note_look(&self) -> bool {
-        let now = os::coarse_nanos();
-        self.next.store(now + LOOK_AFTER, Ordering::Relaxed); // local
-        let thorough = now >= self.thorough.load(Ordering::Relaxed);
-        if thorough {
-            let pause = self.pause.load(Ordering::Relaxed).clamp(COLLECT_FIRST, COLLECT_MOST);
-            self.thorough.store(now + pause, Ordering::Relaxed); // local
-            self.pause.store(2 * pause, Ordering::Relaxed); // local
-        }
-        thorough
-    }
-}
-
-thread_local! {
-    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-}
-
-/// Scratch space larger than this is given back after use.
-const SCRATCH_KEPT: usize = 64 * 1024;
-
-/// Where a message goes.
-trait Sink {
-    type Message;
-
-    /// Takes one that is at hand.
-    fn small(&mut self, bytes: &[u8]) -> Result<Self::Message>;
-
-    /// Lends `pop` a buffer, and takes what it finds.
-    fn large<'a>(
-        &mut self,
-        pop: impl FnOnce(&mut Vec<u8>) -> Result<Option<Kept<'a>>>,
-    ) -> Result<Option<Self::Message>>;
-}
-
-/// Into a value.
-struct Decoded<T, C>(PhantomData<fn() -> (T, C)>);
-
-impl<T, C: Codec<T>> Sink for Decoded<T, C> {
-    type Message = T;
-
-    #[inline(always)]
-    fn small(&mut self, bytes: &[u8]) -> Result<T> {
-        C::decode(bytes)
-    }
-
-    fn large<'a>(&mut self, pop: impl FnOnce(&mut Vec<u8>) -> Result<Option<Kept<'a>>>) -> Result<Option<T>> {
-        let mut out = SCRATCH.try_with(Cell::take).unwrap_or_default();
-        // What was kept is let go of after the value has handles of its own.
-        let message = pop(&mut out).and_then(|kept| kept.map(|_kept| C::decode(&out)).transpose());
-        if out.capacity() <= SCRATCH_KEPT {
-            let _ = SCRATCH.try_with(|scratch| scratch.set(out));
-        }
-        message
-    }
-}
-
-/// Into a buffer.
-struct Bytes<'b>(&'b mut Vec<u8>);
-
-impl Sink for Bytes<'_> {
-    type Message = usize;
-
-    #[inline(always)]
-    fn small(&mut self, bytes: &[u8]) -> Result<usize> {
-        self.0.clear();
-        self.0.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn large<'a>(&mut self, pop: impl FnOnce(&mut Vec<u8>) -> Result<Option<Kept<'a>>>) -> Result<Option<usize>> {
-        Ok(pop(self.0)?.map(|_kept| self.0.len()))
-    }
-}
-
-/// Objects that are held while they move from the ring into the message's handles, so that they are never held by neither.
-struct Kept<'a> {
-    session: &'a Session,
-    ids: Vec<ObjectId>,
-}
-
-impl Kept<'_> {
-    fn keep(&mut self, id: ObjectId) -> Step<()> {
-        if !self.ids.contains(&id) && self.session.hold_within(id)? {
-            self.ids.push(id);
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Kept<'_> {
-    fn drop(&mut self) {
-        #[cfg(debug_assertions)]
-        if crate::mem::armed::is_dead() {
-            return; // a survivor does it
-        }
-        if !self.ids.is_empty() {
-            // Failing, the segment is beyond repair, or not ours any more.
-            self.ids.drain(..).for_each(|id| drop(self.session.release(id)));
-            let _ = collect::note_garbage(self.session.segment());
-        }
-    }
-}
 
 impl<T, C: Codec<T>> Connection<T, C> {
     pub(crate) const KIND: Kind = Kind::Connection;
@@ -477,143 +352,6 @@ impl<T, C: Codec<T>> Connection<T, C> {
         self.push(segment, ring, bytes, handles)
     }
 
-    #[inline(always)]
-    fn push_until(&self, bytes: &[u8], handles: &[u64], deadline: impl FnOnce() -> Deadline) -> Result<Put> {
-        match self.push_now(bytes, handles)? {
-            Put::Done => Ok(Put::Done),
-            Put::Full => self.push_when_there_is_room(bytes, handles, deadline()),
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn push_when_there_is_room(&self, bytes: &[u8], handles: &[u64], deadline: Deadline) -> Result<Put> {
-        let (segment, ring) = (self.segment()?, self.outgoing()?);
-        let mut sleeper = ring.wait_for_room(segment, deadline);
-        while self.next(segment, &mut sleeper)? {
-            if self.push(segment, ring, bytes, handles)? == Put::Done {
-                return Ok(Put::Done);
-            }
-        }
-        Ok(Put::Full)
-    }
-
-    #[inline(always)]
-    fn push(&self, segment: &Segment, ring: &Ring, bytes: &[u8], handles: &[u64]) -> Result<Put> {
-        if handles.is_empty() && recovery::run_quickly(segment, |me| ring.push_quickly(me, bytes)).is_some() {
-            return Ok(Put::Done);
-        }
-        self.push_slowly(segment, ring, bytes, handles)
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn push_slowly(&self, segment: &Segment, ring: &Ring, bytes: &[u8], handles: &[u64]) -> Result<Put> {
-        match recovery::run(segment, |me| ring.push(me, bytes, handles))? {
-            Push::Done => Ok(Put::Done),
-            Push::Full => Ok(Put::Full),
-            Push::Closed => Err(self.ended(segment, ErrorKind::BrokenPipe)),
-        }
-    }
-
-    #[inline(always)]
-    fn pop_until<S: Sink>(&self, mut sink: S, deadline: impl FnOnce() -> Deadline) -> Result<Option<S::Message>> {
-        let (segment, ring) = (self.segment()?, self.incoming()?);
-        match self.pop(segment, ring, &mut sink)? {
-            Some(message) => Ok(Some(message)),
-            None => self.pop_when_there_is_one(segment, ring, sink, deadline()),
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn pop_when_there_is_one<S: Sink>(
-        &self,
-        segment: &Segment,
-        ring: &Ring,
-        mut sink: S,
-        deadline: Deadline,
-    ) -> Result<Option<S::Message>> {
-        let mut sleeper = ring.wait_for_item(segment, deadline);
-        while self.next(segment, &mut sleeper)? {
-            if let Some(message) = self.pop(segment, ring, &mut sink)? {
-                return Ok(Some(message));
-            }
-        }
-        Ok(None)
-    }
-
-    #[inline(always)]
-    fn pop<S: Sink>(&self, segment: &Segment, ring: &Ring, sink: &mut S) -> Result<Option<S::Message>> {
-        let mut copy = SmallCopy::empty();
-        match recovery::run_quickly(segment, |me| ring.pop_quickly(me, &mut copy)) {
-            Some(Quick::Item) => {
-                self.lookout.note_heard();
-                sink.small(copy.bytes()).map(Some)
-            }
-            Some(Quick::Empty) => Ok(None),
-            None => self.pop_slowly(segment, ring, sink),
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn pop_slowly<S: Sink>(&self, segment: &Segment, ring: &Ring, sink: &mut S) -> Result<Option<S::Message>> {
-        sink.large(|out| {
-            let mut kept = Kept { session: self.core.session(), ids: Vec::new() };
-            let mut keep = |handle| kept.keep(ObjectId::unpack(handle));
-            match recovery::run(segment, |me| ring.pop(me, out, &mut keep))? {
-                Pop::Item { .. } => {
-                    self.lookout.note_heard();
-                    Ok(Some(kept))
-                }
-                Pop::Empty => Ok(None),
-                Pop::Closed => Err(self.ended(segment, ErrorKind::EndOfFile)),
-            }
-        })
-    }
-
-    /// What a closed ring means to this end.
-    #[cold]
-    fn ended(&self, segment: &Segment, kind: ErrorKind) -> Error {
-        match self.pipe.is_closed(segment) {
-            Ok(true) => closed(),
-            Ok(false) => Error::new(kind, "a pipe"),
-            Err(error) => error,
-        }
-    }
-
-    /// One step of waiting, past the dead, with an eye on the other end.
-    #[inline(never)]
-    fn next(&self, segment: &Segment, sleeper: &mut Sleeper<'_>) -> Result<bool> {
-        if past_the_dead(segment, || sleeper.spin())? {
-            return Ok(true);
-        }
-        loop {
-            match past_the_dead(segment, || sleeper.turn())? {
-                Turn::Ready => return Ok(true),
-                Turn::TimedOut => return Ok(false),
-                Turn::Slept => self.look_for_the_other(segment)?,
-            }
-        }
-    }
-
-    fn look_after(&self, segment: &Segment, sleeper: &mut Sleeper<'_>) -> Result<()> {
-        past_the_dead(segment, || sleeper.look_after())?;
-        self.look_for_the_other(segment)
-    }
-
-    /// Closes the rings if the other end is gone: then every operation learns of it there.
-    #[cold]
-    #[inline(never)]
-    fn look_for_the_other(&self, segment: &Segment) -> Result<()> {
-        process::let_go_of_arrived(); // the other end may be an argument of a child
-        if self.pipe.is_closed(segment)? || self.pipe.is_other_gone(segment, self.lookout.note_look())? {
-            self.pipe.shut(segment)?;
-        }
-        Ok(())
-    }
-
     /// The object that the end is.
     pub(crate) fn id(&self) -> ObjectId {
         self.handle.hold.id()
@@ -644,8 +382,6 @@ impl<T, C: Codec<T>> Watched for Connection<T, C> {
     }
 }
 
-/// Dead processes that one wait may have to recover between two sleeps, or find others at.
-const RECOVERIES: u32 = 2048;
 /// Between looks that find neither something to take nor something to sleep on.
 pub(crate) const NAP: Duration = Duration::from_millis(1);
 
@@ -666,18 +402,6 @@ impl<T, C> Drop for Connection<T, C> {
             let _ = self.pipe.shut(segment); // failing, the other end finds it out for itself
         }
     }
-}
-
-/// Recovers the dead that `step` meets.
-pub(crate) fn past_the_dead<R>(segment: &Segment, mut step: impl FnMut() -> Step<R>) -> Result<R> {
-    for _ in 0..RECOVERIES {
-        match step() {
-            Ok(result) => return Ok(result),
-            Err(Stop::Dead(process)) => recovery::recover(segment, process)?,
-            Err(Stop::Error(error)) => return Err(error),
-        }
-    }
-    Err(Error::new(ErrorKind::Contended, "too many dead processes in the way"))
 }
 
 fn never_ends(put: Put) -> Result<()> {
