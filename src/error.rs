@@ -69,6 +69,10 @@ pub enum ErrorKind {
     OtherProgram,
     /// An error of the program's own, or of another library.
     Other,
+    /// Nothing more will come: the other end of the pipe is gone or closed.
+    EndOfFile,
+    /// Nobody can receive it: the other end of the pipe is gone or closed.
+    BrokenPipe,
 }
 
 type Cause = Box<dyn StdError + Send + Sync>;
@@ -194,6 +198,8 @@ impl ErrorKind {
             ErrorKind::Io => "operating system error",
             ErrorKind::OtherProgram => "not a function of this program",
             ErrorKind::Other => "failed",
+            ErrorKind::EndOfFile => "the other end is gone, and nothing more will come",
+            ErrorKind::BrokenPipe => "the other end is gone",
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `commons`: Python's `multiprocessing` for Rust, with no server process.
 //!
-//! Shared dicts, queues and locks live in memory-mapped segments; a handle is a segment and a place in it, and every
+//! Shared dicts, queues, locks and pipes live in memory-mapped segments; a handle is a segment and a place in it, and every
 //! process works on the segment directly. Any process may be killed at any instruction: the others go on, nothing
 //! acknowledged is lost, nothing leaks.
 //!
@@ -14,25 +14,31 @@
 //! # Ok::<(), commons::Error>(())
 //! ```
 //!
-//! Start at [`Manager`], which creates and opens segments and the objects in them: [`Dict`], [`Queue`], [`Lock`].
-//! [`Process`] runs a function in a fresh process of the same program and gives it handles as arguments; [`spawn!`] does
-//! so with a closure, and [`Process::fork`] runs any closure in a copy of this process. [`Pool`] runs functions on many
-//! items, in worker processes any of which may die. Every failure is an [`Error`] with a [kind](ErrorKind). How it works
-//! inside is told in `ARCHITECTURE.md`.
+//! Start at [`Manager`], which creates and opens segments and the objects in them: [`Dict`], [`Queue`], [`Lock`], and pipes,
+//! whose ends are [`Connection`]s. [`Process`] runs a function in a fresh process of the same program and gives it handles as
+//! arguments; [`spawn!`] does so with a closure, and [`Process::fork`] runs any closure in a copy of this process. [`Pool`]
+//! runs functions on many items, in worker processes any of which may die. [`Listener`] and [`Connection::connect`] bring
+//! processes together that know nothing but a name. [`wait`] waits for several things at once, and a [`Readiness`] is a file
+//! descriptor for event loops that do. Every failure is an [`Error`] with a [kind](ErrorKind). How it works inside is told
+//! in `ARCHITECTURE.md`.
 
 mod codec;
 mod dict;
 mod error;
 mod handle;
+mod listener;
 mod lock;
 mod manager;
 mod mem;
 mod os;
+mod pipe;
 mod process;
 mod queue;
 mod raw;
+mod readiness;
 #[doc(hidden)]
 pub mod testing;
+mod wait;
 
 pub use codec::{Auto, Codec, Decode, Encode, Encoded, Pod};
 pub use dict::{Dict, Exchange, Integer, Iter};
@@ -40,9 +46,11 @@ pub use error::{Error, ErrorKind, Result};
 #[cfg(feature = "linkme")]
 #[doc(hidden)]
 pub use linkme;
+pub use listener::{Listener, ListenerBuilder};
 pub use lock::{Acquire, Held, Lock, LockGuard};
 pub use manager::{Builder, Manager, ObjectInfo, ObjectKind, Place, Report};
 pub use mem::HeapStats;
+pub use pipe::Connection;
 #[doc(hidden)]
 pub use process::enter_test;
 pub use process::{ActiveChild, Parent, Process, ProcessBuilder, init};
@@ -50,3 +58,5 @@ pub use process::{AsyncResult, Call, Pool, PoolBuilder, Progress, Results};
 #[cfg(feature = "linkme")]
 pub use process::{NAMED_TASKS, Named, NamedTask, serve_pool};
 pub use queue::{Put, Queue};
+pub use readiness::Readiness;
+pub use wait::{Waitable, wait};

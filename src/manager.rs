@@ -12,6 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::handle::Handle;
 use crate::lock::Lock;
 use crate::mem::{Locator, Mode, Options, Segment, SegmentId};
+use crate::pipe::{self, Connection};
 use crate::queue::Queue;
 use crate::raw::object::{Kind, ObjectId};
 use crate::raw::session::Session;
@@ -226,6 +227,44 @@ impl Manager {
         self.place().lock(value)
     }
 
+    /// Creates a pipe: two ends that each send to the other and receive from it.
+    ///
+    /// ```
+    /// let (one, other) = commons::Manager::new()?.pipe::<String>()?;
+    /// one.send(&"ping".to_owned())?;
+    /// assert_eq!(other.recv()?, "ping");
+    /// other.send(&"pong".to_owned())?;
+    /// assert_eq!(one.recv()?, "pong");
+    /// # Ok::<(), commons::Error>(())
+    /// ```
+    pub fn pipe<T>(&self) -> Result<(Connection<T>, Connection<T>)>
+    where
+        Auto: Codec<T>,
+    {
+        self.pipe_with(pipe::CAPACITY)
+    }
+
+    /// Creates a pipe of one direction: the end that receives, and the end that sends.
+    pub fn one_way_pipe<T>(&self) -> Result<(Connection<T>, Connection<T>)>
+    where
+        Auto: Codec<T>,
+    {
+        self.one_way_pipe_with(pipe::CAPACITY)
+    }
+
+    /// Creates a pipe with the codec of its type, with room for `capacity` messages in each direction.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a capacity of zero or more than 2^30.
+    pub fn pipe_with<T, C: Codec<T>>(&self, capacity: usize) -> Result<(Connection<T, C>, Connection<T, C>)> {
+        Connection::create(&self.session, capacity, true)
+    }
+
+    /// The same for a pipe of one direction: the end that receives, and the end that sends.
+    pub fn one_way_pipe_with<T, C: Codec<T>>(&self, capacity: usize) -> Result<(Connection<T, C>, Connection<T, C>)> {
+        Connection::create(&self.session, capacity, false)
+    }
+
     /// Takes the name of an object away. The object lives on while somebody holds it.
     ///
     /// # Errors
@@ -244,13 +283,15 @@ impl Manager {
             let len = match listed.kind {
                 Kind::Dict => table::Table::open(segment, listed.root).and_then(|t| t.len(segment)).ok(),
                 Kind::Queue => crate::raw::ring::Ring::open(segment, listed.root).and_then(|r| r.len(segment)).ok(),
-                Kind::Lock | Kind::Directory | Kind::Board => None,
+                Kind::Lock | Kind::Directory | Kind::Board | Kind::Connection | Kind::Pipe => None,
             };
             let kind = match listed.kind {
                 Kind::Dict | Kind::Directory => ObjectKind::Dict,
                 Kind::Queue => ObjectKind::Queue,
                 Kind::Lock => ObjectKind::Lock,
                 Kind::Board => ObjectKind::Board,
+                Kind::Connection => ObjectKind::Connection,
+                Kind::Pipe => ObjectKind::Pipe,
             };
             let holders = listed.holders.iter().filter_map(|index| segment.pid_of(*index).ok()).collect();
             ObjectInfo { name: listed.name, kind, len, holders, id: listed.id }
@@ -296,6 +337,7 @@ impl Manager {
         Manager { session }
     }
 
+    /// The session that its objects are in.
     pub(crate) fn session(&self) -> &Arc<Session> {
         &self.session
     }
@@ -420,6 +462,10 @@ pub enum ObjectKind {
     Lock,
     /// What a worker of a [`Pool`](crate::Pool) says about itself.
     Board,
+    /// One end of a pipe: a [`Connection`].
+    Connection,
+    /// What is between the ends of a pipe.
+    Pipe,
 }
 
 /// One object of a [listing](Manager::objects).

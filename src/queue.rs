@@ -10,9 +10,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::handle::{Handle, handle_traits};
 use crate::mem::{Segment, SmallCopy, Step, Stop};
 use crate::raw::object::{Kind, ObjectId};
-use crate::raw::ring::{Pop, Push, Quick, Ring, Sleeper, Spec};
+use crate::raw::ring::{Peek, Pop, Push, Quick, Ring, Sleeper, Spec};
 use crate::raw::wait::Deadline;
 use crate::raw::{collect, recovery};
+use crate::readiness::Readiness;
+use crate::wait::{Inner, RingWatch, Source, Waitable, Watch, Watched};
 
 /// Encoded items of any length up to this are stored in the ring itself.
 const VARYING_INLINE: usize = 56;
@@ -350,4 +352,36 @@ fn next(segment: &Segment, sleeper: &mut Sleeper<'_>) -> Result<bool> {
 #[cold]
 fn closed() -> Error {
     Error::new(ErrorKind::Closed, "a queue")
+}
+
+impl<T, C: Codec<T>> Queue<T, C> {
+    /// A file descriptor that is readable when there is an item, or the queue is closed and empty: for event loops.
+    ///
+    /// # Errors
+    /// `TooMany` or `Io` if there is no descriptor or thread to be had.
+    pub fn readiness(&self) -> Result<Readiness>
+    where
+        T: 'static,
+        C: 'static,
+    {
+        Readiness::new(Box::new(self.clone()))
+    }
+}
+
+impl<T, C: Codec<T>> Waitable for Queue<T, C> {
+    fn source(&self) -> Source<'_> {
+        Source(Inner::Shared(self))
+    }
+}
+
+impl<T, C: Codec<T>> Watched for Queue<T, C> {
+    fn is_ready(&self) -> Result<bool> {
+        Ok(self.ring.peek(self.segment()?)? != Peek::Nothing)
+    }
+
+    fn watch(&self, cursor: u32) -> Result<Box<dyn Watch<'_> + '_>> {
+        let segment = self.segment()?;
+        let sleeper = self.ring.wait_for_item(segment, Deadline::NEVER).looking_from(cursor);
+        Ok(Box::new(RingWatch::new(segment, sleeper, || Ok(()))))
+    }
 }

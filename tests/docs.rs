@@ -222,6 +222,8 @@ fn words_of_tables_rings_and_cells() {
         ("src/raw/ring/part.rs", "### Part"),
         ("src/raw/cell.rs", "## Lock cell"),
         ("src/raw/board.rs", "## Board"),
+        ("src/raw/pipe.rs", "### Pipe root"),
+        ("src/raw/pipe.rs", "### End"),
     ] {
         let known = constants(&read(path));
         for (word, name) in numbered(&table(heading, "word")) {

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use common::{Dice, role, say, start_with};
-use commons::{Dict, ErrorKind, Lock, Manager, Queue};
+use commons::{Connection, Dict, ErrorKind, Lock, Manager, Queue, wait};
 
 /// Longest that one operation may take: twice the patience of an internal wait.
 const LIMIT: Duration = Duration::from_secs(75);
@@ -258,6 +258,8 @@ struct Objects {
     queue: Queue<u64>,
     texts: Queue<String>,
     lock: Lock<Vec<u64>>,
+    ends: [Connection<Vec<u8>>; 2],
+    carrier: [Connection<Connection<Vec<u8>>>; 2],
 }
 
 fn build(dice: &mut Dice) -> commons::Result<Objects> {
@@ -268,6 +270,8 @@ fn build(dice: &mut Dice) -> commons::Result<Objects> {
     let queue = manager.queue(64)?;
     let texts = if dice.below(2) == 0 { manager.queue(8)? } else { manager.unbounded_queue()? };
     let lock = manager.lock(vec![1, 2, 3])?;
+    let ends = <[_; 2]>::from(manager.pipe()?);
+    let carrier = <[_; 2]>::from(manager.pipe()?);
     for i in 0..dice.below(400) {
         plain.insert(&i, &i)?;
         boxed.insert(&format!("key {i}"), &vec![i as u8; dice.below(300) as usize])?;
@@ -275,14 +279,17 @@ fn build(dice: &mut Dice) -> commons::Result<Objects> {
     for i in 0..4 {
         nest.insert(&i, &manager.dict()?)?;
         queue.put(&i)?;
+        ends[0].send(&vec![3; 40 * i as usize])?;
+        carrier[1].send(&manager.pipe()?.0)?;
         texts.put(&"text that is a good deal longer than a slot has room for, so it is in a block".repeat(2))?;
     }
-    Ok(Objects { manager, plain, boxed, nest, queue, texts, lock })
+    Ok(Objects { manager, plain, boxed, nest, queue, texts, lock, ends, carrier })
 }
 
 /// One operation, any. Its result does not matter.
 fn operate(objects: &Objects, dice: &mut Dice) -> &'static str {
-    let Objects { manager, plain, boxed, nest, queue, texts, lock } = objects;
+    let Objects { manager, plain, boxed, nest, queue, texts, lock, ends, carrier } = objects;
+    let (end, carrier) = (&ends[dice.below(2) as usize], &carrier[dice.below(2) as usize]);
     let short = Duration::from_micros(dice.below(1500));
     let number = dice.below(500);
     let text = format!("key {number}");
@@ -293,7 +300,20 @@ fn operate(objects: &Objects, dice: &mut Dice) -> &'static str {
             $name
         }};
     }
-    match dice.below(44) {
+    match dice.below(60) {
+        44 | 45 => act!("send", end.send_timeout(&vec![1; number as usize], short)),
+        46 | 47 => act!("receive", end.recv_timeout(short)),
+        48 => act!("poll", end.poll(short)),
+        49 | 50 => act!("wait", wait(&[end, carrier, queue, texts], Some(short))),
+        51 => act!(
+            "make a pipe",
+            manager.pipe::<u64>().and_then(|(one, other)| one.send(&1).and(other.recv_timeout(short)))
+        ),
+        52 => act!("send an end", carrier.send_timeout(end, short)),
+        53 => act!("send a new end", manager.pipe().and_then(|(one, _)| carrier.send_timeout(&one, short))),
+        54 | 55 => act!("receive an end", carrier.recv_timeout(short).map(|end| end.map(|end| end.try_recv()))),
+        56 => act!("close an end", if dice.below(8) == 0 { end.close() } else { Ok(()) }),
+        57 => act!("clone an end", drop(end.clone())),
         0 | 1 => act!("get", plain.get(&number)),
         2 | 3 => act!("insert", plain.insert(&number, &number)),
         4 => act!("remove", plain.remove(&number)),

@@ -142,6 +142,24 @@ impl Word {
         }
     }
 
+    /// Sleeps while the low half of each of `words`, and of the process-local `control`, is as expected, for at most
+    /// `timeout`. May wake for no reason. `false` if the kernel cannot do that, or not for so many.
+    #[must_use]
+    pub fn wait_any(words: &[(&Word, u32)], control: (&LocalU64, u32), timeout: Duration) -> bool {
+        #[cfg(not(loom))]
+        {
+            let mut all = Vec::with_capacity(words.len() + 1);
+            all.push(control);
+            all.extend(words.iter().map(|(word, low)| (&word.0, *low)));
+            os::futex_wait_any(&all, timeout)
+        }
+        #[cfg(loom)]
+        {
+            let _ = (words, control, timeout);
+            false
+        }
+    }
+
     /// Wakes up to `count` sleepers of this word and returns how many woke.
     #[cfg_attr(debug_assertions, track_caller)]
     pub fn wake(&self, count: u32) -> u32 {

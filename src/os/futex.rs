@@ -6,7 +6,7 @@
 //! wake it.
 
 use std::io;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Why [`futex_wait`] came back.
@@ -57,11 +57,72 @@ pub fn futex_wake(word: &AtomicU64, count: u32) -> u32 {
     u32::try_from(woken).unwrap_or(0)
 }
 
+/// Sleeps while the low half of each of `words` is as expected, until a [`futex_wake`] of one of them, or for `timeout`.
+/// `false`: the kernel cannot do that (Linux before 5.16), or there are too many words; it has not slept.
+///
+/// A word that is not as expected ends it at once. At most 128 words.
+#[must_use]
+pub fn futex_wait_any(words: &[(&AtomicU64, u32)], timeout: Duration) -> bool {
+    static MISSING: AtomicBool = AtomicBool::new(false);
+    if words.len() > FUTEXES || MISSING.load(Ordering::Relaxed) {
+        return false;
+    }
+    let waiters: Vec<Waiter> = words
+        .iter()
+        .map(|(word, low)| Waiter {
+            expected: u64::from(*low),
+            address: word.as_ptr() as u64,
+            flags: SIZE_U32,
+            zero: 0,
+        })
+        .collect();
+    // This call takes a point in time.
+    let end = u128::from(super::now_nanos()) + timeout.as_nanos();
+    let end = libc::timespec {
+        tv_sec: i64::try_from(end / 1_000_000_000).unwrap_or(i64::MAX),
+        tv_nsec: (end % 1_000_000_000) as i64,
+    };
+    // SAFETY:
+    // - `waiters` is an array of that many `struct futex_waitv`, live for the whole call, which only reads it;
+    // - each address is that of a live reference, 8-aligned, so a readable, 4-aligned futex for the whole call;
+    // - `end` outlives the call and is a valid timespec.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_futex_waitv,
+            waiters.as_ptr(),
+            waiters.len() as libc::c_uint,
+            0,
+            &raw const end,
+            libc::CLOCK_MONOTONIC,
+        )
+    };
+    // Sandboxes answer EPERM for calls that they do not know.
+    if result == -1 && matches!(io::Error::last_os_error().raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) {
+        MISSING.store(true, Ordering::Relaxed);
+        return false;
+    }
+    true
+}
+
+/// Words that [`futex_wait_any`] takes at most.
+const FUTEXES: usize = 128;
+
+/// `FUTEX2_SIZE_U32`; without the private flag, for the same reason as above.
+const SIZE_U32: u32 = 2;
+
+/// `struct futex_waitv` of the kernel.
+#[repr(C)]
+struct Waiter {
+    expected: u64,
+    address: u64,
+    flags: u32,
+    zero: u32,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::os::testing::{Child, shared_words};
-    use std::sync::atomic::Ordering;
     use std::time::Instant;
 
     /// A value that differs in its low half does not sleep; one that differs in its high half does.
@@ -87,6 +148,27 @@ mod tests {
             assert_eq!(sleeper.join().unwrap(), Wait::Woken);
         });
         assert_eq!(futex_wake(&word, 1), 0);
+    }
+
+    /// Of several words any wakes the sleeper, a changed one at once, and time ends it.
+    #[test]
+    fn any_of_several() {
+        let words = [AtomicU64::new(1), AtomicU64::new(2), AtomicU64::new(3)];
+        let all = [(&words[0], 1), (&words[1], 2), (&words[2], 3)];
+        if !futex_wait_any(&all, Duration::from_millis(1)) {
+            return; // an old kernel
+        }
+        assert!(futex_wait_any(&[(&words[0], 1), (&words[1], 7)], Duration::from_secs(60)));
+        std::thread::scope(|scope| {
+            let sleeper = scope.spawn(|| futex_wait_any(&all, Duration::from_secs(60)));
+            let start = Instant::now();
+            while futex_wake(&words[2], 1) == 0 {
+                assert!(start.elapsed() < Duration::from_secs(10), "nobody slept");
+                std::thread::yield_now();
+            }
+            assert!(sleeper.join().unwrap());
+        });
+        assert!(!futex_wait_any(&vec![(&words[0], 1); FUTEXES + 1], Duration::ZERO));
     }
 
     /// A sleeper in another process is woken through another mapping of nothing but the same page.

@@ -4,7 +4,8 @@
 //!
 //! | file | one idea | system calls |
 //! |---|---|---|
-//! | `futex` | sleep on half a shared word | `futex` |
+//! | `futex` | sleep on half a shared word, or of several | `futex`, `futex_waitv` |
+//! | `event` | descriptors to wait for | `eventfd2`, `poll`, `read`, `write` |
 //! | `mapping` | a shared mapping of a whole reserved range | `mmap`, `munmap`, `madvise` |
 //! | `sigbus` | a truncated file is a poisoned flag, not a signal | `rt_sigaction`, `mmap`, `tgkill` |
 //! | `file` | segment files and their names | `memfd_create`, `ftruncate`, `fallocate`, `openat`, `statx`, `fchmod`, `renameat2`, `linkat`, `unlinkat`, `fsync`, `fcntl` (seals), `getdents64`, `readlink` |
@@ -31,6 +32,7 @@ compile_error!(
 mod channel;
 mod child;
 mod code;
+mod event;
 mod file;
 mod fork;
 mod futex;
@@ -59,12 +61,13 @@ pub use child::{
 pub use code::{FunctionRef, is_privileged};
 #[cfg(debug_assertions)]
 pub use death::kill_myself;
+pub use event::{EventFd, poll_readable};
 pub use file::{
     FileId, file_id, file_size, find_memfd, memfd, mode_owner, open_peer, open_segment, path_id, publish, reserve,
     set_len, set_mode, sync,
 };
 pub use fork::generation;
-pub use futex::{futex_wait, futex_wake};
+pub use futex::{futex_wait, futex_wait_any, futex_wake};
 pub use identity::{
     Evidence, Identity, effective_user, maps_file, me, process_evidence, random_u64, thread_exists, tid,
 };
@@ -75,5 +78,5 @@ pub use per_process::PerProcess;
 pub use seal::{Function, Sealed, Secret};
 pub use setup::{CPUS, Change, change_environment, close_stdin, redirect_stderr, redirect_stdout, set_affinity};
 pub use shm::{create_posix, shm_path};
-pub use spin::{now_nanos, pause};
+pub use spin::{coarse_nanos, now_nanos, pause};
 pub use watch::{Bell, Watched};

@@ -13,6 +13,16 @@ pub fn now_nanos() -> u64 {
     now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
 }
 
+/// The same clock as of the last tick, some milliseconds ago at most: a few nanoseconds.
+#[inline]
+#[must_use]
+pub fn coarse_nanos() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is a live, writable timespec. The call cannot fail: the clock exists on every Linux.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut now) };
+    now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
+}
+
 /// One step of a spinning loop: tells the processor that we are waiting for memory.
 #[inline]
 pub fn pause() {

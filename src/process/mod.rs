@@ -22,6 +22,7 @@
 //! | `handle` | [`Process`], its result, and its end |
 //! | `children` | all children of this process, and the end of daemons |
 //! | `pool` | many workers for many tasks |
+//! | `kept` | arguments that children may not have decoded yet |
 //! | `orphans` | children that nobody waits for |
 //! | `spawner` | a thread that lasts, for children that are to die with their parent |
 
@@ -33,6 +34,7 @@ mod entry;
 mod fork;
 mod frame;
 mod handle;
+mod kept;
 mod origin;
 mod orphans;
 mod panics;
@@ -45,6 +47,7 @@ pub use builder::ProcessBuilder;
 pub use children::ActiveChild;
 pub use entry::{enter_test, init};
 pub use handle::Process;
+pub use kept::let_go_of_arrived;
 pub use origin::Parent;
 pub use pool::{AsyncResult, Call, Pool, PoolBuilder, Progress, Results};
 #[cfg(feature = "linkme")]

@@ -8,21 +8,19 @@ use std::time::Duration;
 
 use super::children;
 use super::frame::{Frame, Inbox, Kind};
+use super::kept::{self, Arguments};
 use super::target::Target;
 use crate::error::{Error, Result};
 use crate::os::{self, Channel, Interest, Transfer};
-
-/// Arguments that a child may not have decoded yet, or holds on what a forked one may not have used yet.
-pub type Kept = Box<dyn Any + Send>;
 
 /// A child that has not been reaped.
 pub struct Running {
     target: Arc<Target>,
     /// Closed when nothing is to come any more. A child whose result holds handles keeps them until then.
-    channel: Option<Channel>,
+    channel: Option<Arc<Channel>>,
     inbox: Inbox,
     /// Until the child has decoded them, handles in them must stay alive.
-    args: Option<Kept>,
+    args: Arc<Arguments>,
     /// The process whose child it is.
     process: u64,
 }
@@ -32,7 +30,13 @@ impl Running {
     pub fn new(target: Target, channel: Channel) -> Running {
         let target = Arc::new(target);
         children::add(&target);
-        Running { target, channel: Some(channel), inbox: Inbox::default(), args: None, process: os::generation() }
+        Running {
+            target,
+            channel: Some(Arc::new(channel)),
+            inbox: Inbox::default(),
+            args: Arc::default(),
+            process: os::generation(),
+        }
     }
 
     /// The process.
@@ -41,8 +45,11 @@ impl Running {
     }
 
     /// Keeps the child's arguments until it has decoded them.
-    pub fn keep(&mut self, args: Kept) {
-        self.args = Some(args);
+    pub fn keep(&mut self, args: Box<dyn Any + Send>) {
+        self.args.set(args);
+        if let Some(channel) = &self.channel {
+            kept::add(&self.args, channel);
+        }
     }
 
     /// Whether it is a child of this very process, which may have forked since.
@@ -79,7 +86,7 @@ impl Running {
         // Ends: each round takes something out of the channel, or ends.
         while let Some(channel) = &self.channel {
             while let Some(frame) = self.inbox.take()? {
-                self.args = None;
+                drop(self.args.take());
                 if frame.kind != Kind::Decoded {
                     return Ok(Some(frame));
                 }
@@ -102,13 +109,13 @@ impl Running {
         {
             channel.shut_down();
         }
-        self.args = None;
+        drop(self.args.take());
     }
 
     /// Closes the channel, unless the child has yet to decode arguments that are kept for it. Returns arguments that are
     /// not needed any more.
-    pub fn let_go(&mut self) -> Option<Kept> {
-        if self.args.is_some() && !matches!(self.peek_decoded(), Ok(true) | Err(_)) {
+    pub fn let_go(&mut self) -> Option<Box<dyn Any + Send>> {
+        if self.args.are_kept() && !matches!(self.peek_decoded(), Ok(true) | Err(_)) {
             return None;
         }
         let args = self.args.take();
@@ -133,7 +140,7 @@ impl Running {
 
     /// Waits for something to come or for the child's end, at most for `timeout`. Whether it has ended.
     pub fn wait(&mut self, timeout: Duration) -> io::Result<bool> {
-        let channel = self.channel.as_ref().map(|channel| (channel, Interest::Receive));
+        let channel = self.channel.as_deref().map(|channel| (channel, Interest::Receive));
         Ok(self.target.child().wait_for(channel, timeout)?.ended)
     }
 

@@ -16,6 +16,7 @@ pub mod lock;
 mod loom_tests;
 pub mod names;
 pub mod object;
+pub mod pipe;
 pub mod recovery;
 pub mod ring;
 pub mod session;

@@ -98,11 +98,17 @@ fn put(segment: &Segment, table: &Table, name: &str, id: ObjectId) -> Result<boo
 /// Takes the name away. `None` if there is none.
 pub fn remove(segment: &Segment, name: &str) -> Result<Option<ObjectId>> {
     let Some(id) = look_up(segment, name)? else { return Ok(None) };
-    let Some(table) = directory(segment)? else { return Ok(None) };
+    Ok(remove_from(segment, name, id)?.then_some(id))
+}
+
+/// Takes the name away from object `id`. Whether it had it.
+pub fn remove_from(segment: &Segment, name: &str, id: ObjectId) -> Result<bool> {
+    check(name)?;
+    let Some(table) = directory(segment)? else { return Ok(false) };
     let hash = segment.hash(name.as_bytes());
     let value = id.pack().to_le_bytes();
     let put = recovery::run(segment, |me| table.remove(me, hash, name.as_bytes(), Expect::Value(&value), None))?;
-    Ok(put.done.then_some(id))
+    Ok(put.done)
 }
 
 /// All names and what they name.

@@ -47,16 +47,21 @@ pub enum Kind {
     Lock = 3,
     /// The table of names.
     Directory = 4,
+    /// One end of a pipe.
+    Connection = 25,
+    /// A pipe.
+    Pipe = 26,
     /// The board of a pool's worker.
     Board = 30,
 }
 
+const KINDS: [Kind; 7] =
+    [Kind::Dict, Kind::Queue, Kind::Lock, Kind::Directory, Kind::Connection, Kind::Pipe, Kind::Board];
+
 impl Kind {
     /// The kind that `word` stands for.
     pub fn from_word(word: u64) -> Option<Kind> {
-        [Kind::Dict, Kind::Queue, Kind::Lock, Kind::Directory, Kind::Board]
-            .into_iter()
-            .find(|kind| *kind as u64 == word)
+        KINDS.into_iter().find(|kind| *kind as u64 == word)
     }
 }
 

@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::object::{self, Entry, Kind, State};
-use super::{cell, collect, ring, table};
+use super::{cell, collect, pipe, ring, table};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mem::{Field, Intent, Liveness, Me, Op, OpKind, Segment, Step, Stop};
 
@@ -330,7 +330,8 @@ pub fn visit_blocks(
         Kind::Dict | Kind::Directory => table::visit(segment, root, f),
         Kind::Queue => ring::visit(segment, root, f),
         Kind::Lock => cell::visit(segment, root, f),
-        Kind::Board => Ok(()),
+        Kind::Connection | Kind::Board => Ok(()),
+        Kind::Pipe => pipe::visit(segment, root, f),
     }
 }
 
@@ -341,6 +342,8 @@ pub fn visit_handles(segment: &Segment, entry: Entry<'_>, f: &mut dyn FnMut(u64)
         (root, Kind::Dict) => table::visit_handles(segment, root, f),
         (root, Kind::Queue) => ring::visit_handles(segment, root, f),
         (root, Kind::Lock) => cell::visit_handles(segment, root, f),
+        (root, Kind::Connection) => pipe::visit_handles_of_end(segment, root, f),
+        (root, Kind::Pipe) => pipe::visit_handles(segment, root, f),
     }
 }
 

@@ -235,10 +235,24 @@ impl Session {
     /// Takes a name away; whether there was one.
     pub fn unlink(&self, name: &str) -> Result<bool> {
         let Some(id) = names::remove(&self.segment, name)? else { return Ok(false) };
+        self.unnamed(id)?;
+        Ok(true)
+    }
+
+    /// Takes a name away from object `id`; whether it had it.
+    pub fn unlink_from(&self, name: &str, id: ObjectId) -> Result<bool> {
+        let unlinked = names::remove_from(&self.segment, name, id)?;
+        if unlinked {
+            self.unnamed(id)?;
+        }
+        Ok(unlinked)
+    }
+
+    fn unnamed(&self, id: ObjectId) -> Result<()> {
         if !object::entry(&self.segment, id.index)?.is_held() {
             collect::collect(&self.segment)?;
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Checks a segment at rest.
@@ -380,6 +394,13 @@ impl Hold {
         Ok(&self.segment)
     }
 
+    /// Lets go of the object early. The handle is of no use any more.
+    pub fn release(&mut self) {
+        if std::mem::take(self.process.get_mut()) == os::generation() {
+            let _ = self.session.release(self.id);
+        }
+    }
+
     /// Whether this process took the hold, or took it over.
     #[inline]
     pub fn is_of_this_process(&self) -> bool {
@@ -429,7 +450,7 @@ impl Drop for Hold {
             None => false,
         });
         if kept != Ok(true) {
-            let _ = self.session.release(self.id);
+            self.release();
         }
     }
 }

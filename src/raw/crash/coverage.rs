@@ -51,7 +51,7 @@ const ALLOWED: &[(&str, &str, &str)] = &[
         "me.intent.set(Field::Op, 0); // lost",
         "a latch that is held for a moment: the same way out as without room",
     ),
-    ("raw/ring/pop.rs", "part.returned().cas(epoch, 0", "only after an item was given back and taken by another"),
+    ("raw/ring/part.rs", "self.returned().cas(epoch, 0", "only after an item was given back and taken by another"),
     ("raw/ring/push.rs", "me.intent.set(Field::Alloc, 0)", "a queue closed while a boxed item is pushed"),
     ("raw/ring/recover.rs", "claimed.wake(", "a sleeper at the slot of the dead"),
     ("raw/ring/slot.rs", "self.0.cas(seen.0, next", "skipping a dead producer's slot"),

@@ -7,6 +7,7 @@ mod harness;
 mod heap;
 mod locks;
 mod objects;
+mod pipes;
 mod queues;
 mod threads;
 
@@ -32,6 +33,7 @@ fn crash_at_every_step() {
     locks::cases(&suite);
     queues::cases(&suite);
     boards::cases(&suite);
+    pipes::cases(&suite);
     threads::cases(&suite);
     suite.finish();
     if !suite.is_partial() {

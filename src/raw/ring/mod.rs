@@ -10,6 +10,7 @@
 //! | `shape` | geometry; the chain of parts of an unbounded ring |
 //! | `payload` | items in words |
 //! | `push`, `pop` | the two operations |
+//! | `peek` | whether a pop would wait |
 //! | `sleep`, `wake` | waiting and waking |
 //! | `seal` | close, and continue |
 //! | `recover` | what a kill leaves, and what becomes of it |
@@ -24,6 +25,7 @@
 
 mod part;
 mod payload;
+mod peek;
 mod place;
 mod pop;
 mod push;
@@ -52,9 +54,10 @@ use part::Part;
 use place::{Place, Room, room_at};
 use shape::{FIRST_SLOTS, FirstPart, PartName, Shape};
 
+pub use peek::Peek;
 pub use pop::Quick;
 pub use recover::resolve;
-pub use sleep::Sleeper;
+pub use sleep::{Rest, Sleeper, Turn};
 pub use visit::{check, visit, visit_handles};
 
 use crate::error::{Error, ErrorKind, Result};

@@ -172,6 +172,21 @@ impl<'a> Part<'a> {
         (0..self.slots).find(|index| self.slot(*index).look().state() == State::Returned)
     }
 
+    /// The same, if `returned` says that there may be one; and if there is none, it does not say so any more.
+    pub fn look_for_returned(&self) -> Option<u32> {
+        // Acquire: with the epoch, the item that was given back before it is visible.
+        let epoch = self.returned().load(Ordering::Acquire);
+        if epoch == 0 {
+            return None;
+        }
+        let found = self.find_returned();
+        if found.is_none() {
+            // Nobody has raised it since we looked, so there is none that we could have missed.
+            let _ = self.returned().cas(epoch, 0, Ordering::AcqRel);
+        }
+        found
+    }
+
     /// Rounds after which a walk through the slots has lost the race too often: hostile bytes, or a stopped clock.
     pub fn fuel(&self) -> u64 {
         64 * (u64::from(self.slots) + 64)

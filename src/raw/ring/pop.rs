@@ -239,16 +239,7 @@ impl Ring {
     /// Takes an item that recovery has given back, if `returned` says that there may be one.
     fn take_returned<'a>(&self, me: &Me<'a>, part: &Part<'a>) -> Step<Option<Claimed<'a>>> {
         loop {
-            // Acquire: with the epoch, the item that was given back before it is visible.
-            let epoch = part.returned().load(Ordering::Acquire);
-            if epoch == 0 {
-                return Ok(None);
-            }
-            let Some(index) = part.find_returned() else {
-                // Nobody has raised it since we looked, so there is none that we could have missed.
-                let _ = part.returned().cas(epoch, 0, Ordering::AcqRel);
-                return Ok(None);
-            };
+            let Some(index) = part.look_for_returned() else { return Ok(None) };
             let slot = part.slot(index);
             let seen = slot.look();
             if seen.state() == State::Returned

@@ -47,6 +47,28 @@ enum Look<'a> {
     Busy { slot: Slot<'a>, seen: Seen },
 }
 
+/// What a sleeper sleeps on.
+pub struct Rest<'a> {
+    /// The futex.
+    pub word: &'a Word,
+    /// The low half of the word, while there is reason to sleep.
+    pub low: u32,
+    /// How long to sleep at most before looking again.
+    pub most: Duration,
+}
+
+/// How one [`turn`](Sleeper::turn) of a wait ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Turn {
+    /// Trying is worth while.
+    Ready,
+    /// A slice is over, or somebody woke us.
+    Slept,
+    /// The deadline has passed.
+    TimedOut,
+}
+
 /// One wait, from the first look to the end. Dropping it passes the baton on.
 ///
 /// ```text
@@ -96,49 +118,96 @@ impl<'a> Sleeper<'a> {
             return Ok(true);
         }
         loop {
-            // Acquire, and before the look: a baton passed after the look changes it, so the sleep ends at once.
-            let turn = self.follow()?.load(Ordering::Acquire);
-            let look = self.look()?;
-            if matches!(look, Look::Ready) {
-                return Ok(true);
+            match self.turn()? {
+                Turn::Ready => return Ok(true),
+                Turn::TimedOut => return Ok(false),
+                Turn::Slept => {}
             }
-            match self.slices.next() {
-                Next::Look => continue,
-                Next::TimedOut => return Ok(false),
-                Next::Sleep(slice) => self.sleep(look, turn, slice)?,
-            }
-            self.segment.still_member()?;
-            self.look_for_the_dead()?;
         }
     }
 
-    fn sleep(&mut self, look: Look<'a>, turn: u64, slice: Duration) -> Step<()> {
-        match look {
-            Look::Ready => {}
+    /// Sleeps once, without spinning before: [`next`](Sleeper::next) for who has something else to look after between
+    /// sleeps.
+    ///
+    /// # Errors
+    /// As [`next`](Sleeper::next).
+    pub fn turn(&mut self) -> Step<Turn> {
+        // Acquire, and before the look: a baton passed after the look changes it, so the sleep ends at once.
+        let turn = self.follow()?.load(Ordering::Acquire);
+        let look = self.look()?;
+        if matches!(look, Look::Ready) {
+            return Ok(Turn::Ready);
+        }
+        match self.slices.next() {
+            Next::Look => {}
+            Next::TimedOut => return Ok(Turn::TimedOut),
+            Next::Sleep(slice) => {
+                if let Some(rest) = self.rest(look, turn)? {
+                    rest.word.wait(rest.low, slice.min(rest.most));
+                }
+            }
+        }
+        self.look_after()?;
+        Ok(Turn::Slept)
+    }
+
+    /// What to sleep on, for who sleeps on several words at once; `None` if trying is worth while, or was a moment ago.
+    /// [`look_after`](Sleeper::look_after) is due between sleeps.
+    ///
+    /// # Errors
+    /// As [`next`](Sleeper::next).
+    pub fn arm(&mut self) -> Step<Option<Rest<'a>>> {
+        let turn = self.follow()?.load(Ordering::Acquire); // as in `turn`
+        let look = self.look()?;
+        self.rest(look, turn)
+    }
+
+    /// Looks whether this process is still a member, and for claims of the dead in a stretch of the ring.
+    ///
+    /// # Errors
+    /// As [`next`](Sleeper::next).
+    pub fn look_after(&mut self) -> Step<()> {
+        self.segment.still_member()?;
+        self.look_for_the_dead()
+    }
+
+    /// The same wait, with the next look for the dead beginning at slot `cursor`, or at the first.
+    pub fn looking_from(mut self, cursor: u32) -> Sleeper<'a> {
+        self.cursor = cursor;
+        self
+    }
+
+    /// Where the next look for the dead begins.
+    pub fn cursor(&self) -> u32 {
+        self.cursor
+    }
+
+    fn rest(&mut self, look: Look<'a>, turn: u64) -> Step<Option<Rest<'a>>> {
+        Ok(match look {
+            Look::Ready => None,
             Look::Busy { slot, seen } => {
                 check_claim(self.segment, slot, seen)?;
-                slot.sleep(seen, slice.min(BUSY_SLICE));
+                Some(slot.rest(seen, BUSY_SLICE))
             }
             Look::Idle { slot, cell, seen } if seen.is_waiting() => {
                 self.slept = true;
-                if self.marked == Some((cell, seen)) {
-                    slot.sleep(seen, slice);
-                } else {
-                    self.follow()?.wait(turn as u32, slice);
+                match self.marked == Some((cell, seen)) {
+                    true => Some(slot.rest(seen, Duration::MAX)),
+                    false => Some(Rest { word: self.follow()?, low: turn as u32, most: Duration::MAX }),
                 }
             }
-            Look::Idle { slot, cell, seen } => {
-                if let Some(marked) = slot.mark_waiting(seen) {
-                    (self.slept, self.marked) = (true, Some((cell, marked)));
-                    slot.sleep(marked, slice);
-                }
-            }
-        }
-        Ok(())
+            Look::Idle { slot, cell, seen } => slot.mark_waiting(seen).map(|marked| {
+                (self.slept, self.marked) = (true, Some((cell, marked)));
+                slot.rest(marked, Duration::MAX)
+            }),
+        })
     }
 
     /// Looks for a while; the longer, the more often that has been of use.
-    fn spin(&self) -> Step<bool> {
+    ///
+    /// # Errors
+    /// `Corrupted`.
+    pub fn spin(&self) -> Step<bool> {
         let patience = self.ring.spin.load(Ordering::Relaxed); // local
         let mut end = 0;
         for round in 0u32.. {

@@ -33,6 +33,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::place::Place;
+use super::sleep::Rest;
 use crate::mem::Word;
 
 const STATE: u64 = 0b111;
@@ -244,6 +245,11 @@ impl<'a> Slot<'a> {
         if seen.is_waiting() {
             let _ = self.0.cas(seen.0, seen.0 & !WAITING, Ordering::AcqRel);
         }
+    }
+
+    /// What to sleep on while the low half is as `seen`, for `most` at a time.
+    pub fn rest(self, seen: Seen, most: Duration) -> Rest<'a> {
+        Rest { word: self.0, low: seen.0 as u32, most }
     }
 
     /// Sleeps while the low half is as `seen`.
