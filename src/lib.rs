@@ -21,6 +21,7 @@
 mod codec;
 mod dict;
 mod error;
+mod guarded;
 mod handle;
 mod lock;
 mod manager;
@@ -29,6 +30,7 @@ mod os;
 mod process;
 mod queue;
 mod raw;
+mod sync;
 #[doc(hidden)]
 pub mod testing;
 
@@ -42,3 +44,7 @@ pub use mem::HeapStats;
 pub use process::enter_test;
 pub use process::{Process, ProcessBuilder, init};
 pub use queue::{Put, Queue};
+pub use sync::{
+    Attempt, Barrier, BoundedSemaphore, Condition, ConditionLock, Event, Once, Passage, Permit, RLock, RLockGuard,
+    RwLock, RwLockReadGuard, RwLockUpgradableGuard, RwLockWriteGuard, Semaphore, Woken,
+};

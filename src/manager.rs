@@ -158,7 +158,7 @@ impl Manager {
         Segment::unlink(name)
     }
 
-    fn place(&self) -> Place<'_> {
+    pub(crate) fn place(&self) -> Place<'_> {
         Place { manager: self, name: None, mode: Mode::Create }
     }
 
@@ -244,12 +244,19 @@ impl Manager {
             let len = match listed.kind {
                 Kind::Dict => table::Table::open(segment, listed.root).and_then(|t| t.len(segment)).ok(),
                 Kind::Queue => crate::raw::ring::Ring::open(segment, listed.root).and_then(|r| r.len(segment)).ok(),
-                Kind::Lock | Kind::Directory => None,
+                _ => None,
             };
             let kind = match listed.kind {
                 Kind::Dict | Kind::Directory => ObjectKind::Dict,
                 Kind::Queue => ObjectKind::Queue,
                 Kind::Lock => ObjectKind::Lock,
+                Kind::RLock => ObjectKind::RLock,
+                Kind::RwLock => ObjectKind::RwLock,
+                Kind::Semaphore => ObjectKind::Semaphore,
+                Kind::Condition => ObjectKind::Condition,
+                Kind::Event => ObjectKind::Event,
+                Kind::Barrier => ObjectKind::Barrier,
+                Kind::Once => ObjectKind::Once,
             };
             let holders = listed.holders.iter().filter_map(|index| segment.pid_of(*index).ok()).collect();
             ObjectInfo { name: listed.name, kind, len, holders, id: listed.id }
@@ -372,7 +379,7 @@ impl Place<'_> {
         Lock::over(handle)
     }
 
-    fn object(
+    pub(crate) fn object(
         self,
         kind: Kind,
         fingerprint: u64,
@@ -418,6 +425,20 @@ pub enum ObjectKind {
     Queue,
     /// A [`Lock`].
     Lock,
+    /// An [`RLock`](crate::RLock).
+    RLock,
+    /// An [`RwLock`](crate::RwLock).
+    RwLock,
+    /// A [`Semaphore`](crate::Semaphore), bounded or not.
+    Semaphore,
+    /// A [`Condition`](crate::Condition).
+    Condition,
+    /// An [`Event`](crate::Event).
+    Event,
+    /// A [`Barrier`](crate::Barrier).
+    Barrier,
+    /// A [`Once`](crate::Once).
+    Once,
 }
 
 /// One object of a [listing](Manager::objects).

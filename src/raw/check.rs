@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::object::{self, Kind, State};
-use super::{names, recovery, ring, table};
+use super::{names, recovery, ring, sync, table};
 use crate::error::{Error, Result};
 use crate::mem::layout::{OBJECT_CHUNKS, header};
 use crate::mem::{Field, HeapStats, Segment};
@@ -58,7 +58,8 @@ pub fn check(segment: &Segment) -> Result<Report> {
         match entry.kind()? {
             Kind::Dict | Kind::Directory => table::check(segment, root)?,
             Kind::Queue => ring::check(segment, root)?,
-            Kind::Lock => {}
+            Kind::Semaphore => sync::semaphore::check(segment, root)?,
+            Kind::Lock | Kind::RLock | Kind::RwLock | Kind::Once | Kind::Condition | Kind::Event | Kind::Barrier => {}
         }
         for holder in entry.holder_list() {
             if segment.liveness(holder)? == crate::mem::Liveness::Free {

@@ -18,5 +18,6 @@ pub mod object;
 pub mod recovery;
 pub mod ring;
 pub mod session;
+pub mod sync;
 pub mod table;
 pub mod wait;

@@ -47,13 +47,41 @@ pub enum Kind {
     Lock = 3,
     /// The table of names.
     Directory = 4,
+    /// A lock that its thread may take again, and the value it guards.
+    RLock = 11,
+    /// A read-write lock and the value it guards.
+    RwLock = 12,
+    /// A semaphore.
+    Semaphore = 13,
+    /// A condition.
+    Condition = 14,
+    /// An event.
+    Event = 15,
+    /// A barrier.
+    Barrier = 16,
+    /// A value that is made once.
+    Once = 17,
 }
 
 impl Kind {
     /// The kind that `word` stands for.
     pub fn from_word(word: u64) -> Option<Kind> {
-        [Kind::Dict, Kind::Queue, Kind::Lock, Kind::Directory].into_iter().find(|kind| *kind as u64 == word)
+        Kind::ALL.into_iter().find(|kind| *kind as u64 == word)
     }
+
+    const ALL: [Kind; 11] = [
+        Kind::Dict,
+        Kind::Queue,
+        Kind::Lock,
+        Kind::Directory,
+        Kind::RLock,
+        Kind::RwLock,
+        Kind::Semaphore,
+        Kind::Condition,
+        Kind::Event,
+        Kind::Barrier,
+        Kind::Once,
+    ];
 }
 
 /// An object's index and generation.
@@ -224,6 +252,11 @@ impl<'a> Entry<'a> {
     #[cfg_attr(debug_assertions, track_caller)]
     pub fn let_go(&self, process: u32) {
         self.holders()[process as usize / 64].fetch_and(!(1 << (process % 64)), Ordering::SeqCst);
+    }
+
+    /// Whether `process` holds it.
+    pub fn is_held_by(&self, process: u32) -> bool {
+        self.holders()[process as usize / 64].load(Ordering::SeqCst) >> (process % 64) & 1 == 1
     }
 
     /// Whether any process holds it.

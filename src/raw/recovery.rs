@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::object::{self, Entry, Kind, State};
-use super::{cell, collect, ring, table};
+use super::{cell, collect, ring, sync, table};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mem::{Field, Intent, Liveness, Me, Op, OpKind, Segment, Step, Stop};
 
@@ -102,6 +102,7 @@ fn resolve_structures(segment: &Segment, slot: u16, intent: &Intent<'_>) -> Resu
         OpKind::ObjectBuild | OpKind::ObjectDestroy => object::resolve(segment, slot, intent, op),
         OpKind::Collect => collect::resolve(segment, slot, intent),
         OpKind::CellPut => cell::resolve(segment, intent),
+        OpKind::SemaphoreTake | OpKind::SemaphoreGive => sync::semaphore::resolve(segment, slot, intent, op),
     }
 }
 
@@ -147,11 +148,21 @@ pub fn recover(segment: &Segment, index: u32) -> Result<()> {
         release_slot(segment, slot?)?;
     }
     for entry in object::entries(segment) {
-        entry?.let_go(index);
+        let_go(segment, entry?, index)?;
     }
     claim.finish()?;
     // What only the dead had is garbage now. Freeing it is an operation like any other, and no part of the recovery.
     let _ = collect::orphans(segment);
+    Ok(())
+}
+
+/// Clears the bit of `process` in an entry, after giving back the permits that it has of the object.
+pub fn let_go(segment: &Segment, entry: Entry<'_>, process: u32) -> Result<()> {
+    // While the bit is set the object stays.
+    if entry.is_held_by(process) && is_present(entry.status()?.state) && matches!(entry.kind(), Ok(Kind::Semaphore)) {
+        sync::semaphore::give_back(segment, entry.root(), process)?;
+    }
+    entry.let_go(process);
     Ok(())
 }
 
@@ -293,7 +304,8 @@ pub fn visit_blocks(
     match entry.kind()? {
         Kind::Dict | Kind::Directory => table::visit(segment, root, f),
         Kind::Queue => ring::visit(segment, root, f),
-        Kind::Lock => cell::visit(segment, root, f),
+        Kind::Lock | Kind::RLock | Kind::RwLock | Kind::Once => cell::visit(segment, root, f),
+        Kind::Semaphore | Kind::Condition | Kind::Event | Kind::Barrier => Ok(()),
     }
 }
 
@@ -303,7 +315,8 @@ pub fn visit_handles(segment: &Segment, entry: Entry<'_>, f: &mut dyn FnMut(u64)
         (0, _) | (_, Kind::Directory) => Ok(()),
         (root, Kind::Dict) => table::visit_handles(segment, root, f),
         (root, Kind::Queue) => ring::visit_handles(segment, root, f),
-        (root, Kind::Lock) => cell::visit_handles(segment, root, f),
+        (root, Kind::Lock | Kind::RLock | Kind::RwLock | Kind::Once) => cell::visit_handles(segment, root, f),
+        (_, Kind::Semaphore | Kind::Condition | Kind::Event | Kind::Barrier) => Ok(()),
     }
 }
 
