@@ -15,6 +15,8 @@
 //! ```
 //!
 //! Start at [`Manager`], which creates and opens segments and the objects in them: [`Dict`], [`Queue`], [`Lock`].
+//! Processes keep step by [`RLock`], [`RwLock`], [`Semaphore`], [`Condition`], [`Event`], [`Barrier`] and [`Once`]; whoever
+//! waits for a process that dies is woken, and told so by the type of the answer.
 //! [`Process`] runs a function in a fresh process of the same program and gives it handles as arguments. Every
 //! failure is an [`Error`] with a [kind](ErrorKind). How it works inside is told in `ARCHITECTURE.md`.
 

@@ -221,6 +221,11 @@ fn words_of_tables_rings_and_cells() {
         ("src/raw/table/mod.rs", "### Root"),
         ("src/raw/ring/part.rs", "### Part"),
         ("src/raw/cell.rs", "## Lock cell"),
+        ("src/raw/sync/rwlock.rs", "### Read-write lock"),
+        ("src/raw/sync/semaphore.rs", "### Semaphore"),
+        ("src/raw/sync/condition.rs", "### Condition"),
+        ("src/raw/sync/barrier.rs", "### Barrier"),
+        ("src/raw/sync/once.rs", "### Once"),
     ] {
         let known = constants(&read(path));
         for (word, name) in numbered(&table(heading, "word")) {
@@ -265,6 +270,7 @@ fn crash_md_has_every_operation() {
             "ObjectDestroy" => "### Hold, drop",
             "Collect" => "### Collect",
             "CellPut" => "### Set the value",
+            "SemaphoreTake" | "SemaphoreGive" => "### Permit",
             other => panic!("docs/crash.md does not tell of `{other}`"),
         };
         assert!(headings.contains(&heading), "no `{heading}` for `{kind}`");

@@ -309,7 +309,7 @@ fn conditions_nest_as_values_and_have_names() {
     assert_eq!(*found.lock(), lock);
     let named = manager.named("c").condition(&lock).unwrap();
     assert_eq!(manager.named("c").condition(&lock).unwrap(), named);
-    assert_kind(manager.named("c").condition(&manager.lock((0, 0)).unwrap()), ErrorKind::InvalidInput);
+    assert_kind(manager.named("c").condition(&manager.lock((0u32, 0u32)).unwrap()), ErrorKind::InvalidInput);
     assert_kind(manager.named("c").condition(&manager.rlock((0u32, 0u32)).unwrap()), ErrorKind::TypeMismatch);
     let elsewhere = Manager::new().unwrap();
     assert_kind(elsewhere.condition(&lock), ErrorKind::InvalidInput);

@@ -99,7 +99,7 @@ impl<L: ConditionLock> Condition<L> {
     }
 
     /// Over a handle that must be of a condition of `lock`.
-    pub(super) fn of(handle: Handle, lock: L) -> Result<Self> {
+    pub(crate) fn of(handle: Handle, lock: L) -> Result<Self> {
         let id = condition::lock_of(handle.hold.segment()?, handle.root)?;
         if id != lock.id() || lock.segment_id() != handle.hold.session().segment().id() {
             return Err(Error::new(ErrorKind::InvalidInput, "a condition with a lock that is not its own"));

@@ -76,7 +76,7 @@ impl<const BOUNDED: bool> Semaphore<BOUNDED> {
     fn own(&self, deadline: Deadline) -> Result<Option<Permit<'_, BOUNDED>>> {
         let segment = self.handle.hold.segment()?;
         let taken = recovery::run(segment, |me| semaphore::acquire(me, self.handle.root, true, deadline))?;
-        Ok(taken.then_some(Permit { semaphore: self, owner: owner(segment) }))
+        Ok(taken.then(|| Permit { semaphore: self, owner: owner(segment) }))
     }
 
     /// Waits for a permit, which comes back when it is dropped or this process dies.

@@ -7,6 +7,8 @@ mod heap;
 mod locks;
 mod objects;
 mod queues;
+mod sync;
+mod sync_locks;
 mod threads;
 
 use std::sync::Arc;
@@ -31,6 +33,8 @@ fn crash_at_every_step() {
     locks::cases(&suite);
     queues::cases(&suite);
     threads::cases(&suite);
+    sync_locks::cases(&suite);
+    sync::cases(&suite);
     suite.finish();
     if !suite.is_partial() {
         super::ring::crash_tests::at_every_step(); // the states of a ring that its public operations do not make

@@ -17,7 +17,8 @@ use super::{rlock, thread};
 use crate::error::Result;
 use crate::mem::{Me, Segment, Step, Word};
 
-const DONE: usize = cell::WORDS;
+const DONE: usize = 2;
+const _: () = assert!(DONE == cell::WORDS);
 /// Words beside the cell's.
 pub const MORE: usize = 1;
 

@@ -34,7 +34,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::mem::layout::SLOTS;
 use crate::mem::{Me, Segment, Step, Word};
 
-const GATE: usize = cell::WORDS;
+const GATE: usize = 2;
+const _: () = assert!(GATE == cell::WORDS);
 const READERS: usize = GATE + 1;
 /// Words beside the cell's.
 pub const MORE: usize = 1 + SLOTS as usize;
