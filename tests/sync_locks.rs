@@ -252,3 +252,34 @@ fn locks_nest_as_values_and_have_names() {
     );
     manager.check().unwrap();
 }
+
+/// What a thread holds is its own, whatever other segments it uses meanwhile.
+#[test]
+fn releasing_after_work_in_another_segment() {
+    commons::init_test!();
+    let (manager, _, rlock, _) = world();
+    let elsewhere = Manager::new().unwrap();
+    let visit = || elsewhere.dict::<u64, u64>().unwrap().insert(&1, &1).unwrap();
+    let rwlock = manager.rwlock(()).unwrap();
+    assert!(!rlock.acquire().unwrap());
+    visit();
+    rlock.release().unwrap();
+    assert_eq!(rwlock.acquire_write_timeout(Duration::ZERO).unwrap(), Acquire::Clean);
+    visit();
+    rwlock.release_write().unwrap();
+    let once = manager.once::<u8>().unwrap();
+    let made = once.get_or_init(|_| {
+        visit();
+        Ok(1)
+    });
+    assert_eq!(made.unwrap(), 1);
+    assert!(once.is_done().unwrap());
+    let failed = manager.once::<u8>().unwrap();
+    let refused = failed.get_or_init(|_| {
+        visit();
+        Err(commons::Error::new(ErrorKind::Closed, "no"))
+    });
+    assert_kind(refused, ErrorKind::Closed);
+    let again = std::thread::spawn(move || failed.get_or_init_timeout(SOON, |_| Ok(2)).unwrap());
+    assert_eq!(again.join().unwrap(), Some(2), "the right was given up");
+}

@@ -11,7 +11,7 @@ use crate::lock::endless;
 use crate::raw::lock::Acquired;
 use crate::raw::object::Kind;
 use crate::raw::recovery;
-use crate::raw::sync::once;
+use crate::raw::sync::{once, thread};
 use crate::raw::wait::Deadline;
 
 /// A value that one process makes, and all others find; `Once<()>` for something that is to be done once.
@@ -105,12 +105,13 @@ impl<T, C: Codec<T>> Once<T, C> {
         }
         let segment = self.handle.hold.segment()?;
         let root = self.handle.root;
-        let attempt = match recovery::run(segment, |me| once::begin(me, root, deadline))? {
+        let (acquired, name) = recovery::run(segment, |me| Ok((once::begin(me, root, deadline)?, thread::of(me))))?;
+        let attempt = match acquired {
             Acquired::Clean => Attempt::Clean,
             Acquired::Recovered => Attempt::AfterCrash,
             Acquired::TimedOut => return Ok(None),
         };
-        let making = Making { handle: &self.handle };
+        let making = Making { handle: &self.handle, name };
         if !self.is_done()? {
             let value = make(attempt)?;
             guarded::set::<T, C>(&self.handle, &value, |me| once::is_maker(me, root))?;
@@ -124,6 +125,8 @@ impl<T, C: Codec<T>> Once<T, C> {
 /// The right to make the value; given up when dropped, so by a panic, too.
 struct Making<'a> {
     handle: &'a Handle,
+    /// How the lock word names the maker.
+    name: u64,
 }
 
 impl Drop for Making<'_> {
@@ -132,7 +135,7 @@ impl Drop for Making<'_> {
         if self.handle.hold.is_of_this_process()
             && let Ok(segment) = self.handle.hold.segment()
         {
-            let _ = once::end(segment, self.handle.root);
+            let _ = once::end(segment, self.handle.root, self.name);
         }
     }
 }

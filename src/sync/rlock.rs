@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use crate::codec::{Auto, Codec, fingerprint};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::guarded;
 use crate::handle::{Handle, handle_traits};
 use crate::lock::{Acquire, Held, endless};
@@ -117,10 +117,7 @@ impl<T, C: Codec<T>> RLock<T, C> {
     /// `NotHeld` if the calling thread does not hold it.
     pub fn release(&self) -> Result<()> {
         let (segment, word) = self.word()?;
-        segment.still_member()?;
-        let name = thread::current(segment)
-            .ok_or_else(|| Error::new(ErrorKind::NotHeld, "a reentrant lock, by the calling thread"))?;
-        rlock::release(word, name)
+        rlock::release(word, thread::name_in(segment)?)
     }
 
     /// Whether anybody holds it.

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use crate::codec::{Auto, Codec, fingerprint};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::guarded;
 use crate::handle::{Handle, handle_traits};
 use crate::lock::{Acquire, Held, endless};
@@ -173,10 +173,7 @@ impl<T, C: Codec<T>> RwLock<T, C> {
 
     fn named(&self) -> Result<(rwlock::RwLock<'_>, u64)> {
         let (segment, raw) = self.raw()?;
-        segment.still_member()?;
-        let name = thread::current(segment)
-            .ok_or_else(|| Error::new(ErrorKind::NotHeld, "a read-write lock, by the calling thread"))?;
-        Ok((raw, name))
+        Ok((raw, thread::name_in(segment)?))
     }
 
     /// Ends one reading of the calling thread.

@@ -57,7 +57,7 @@ impl Cast {
     /// Two parties and resets.
     pub const RESET: Cast = Cast { rounds: [2, 2, 0], kills: 0, resets: 2, late: false };
     /// Three parties at a barrier of two; the third may be late.
-    pub const CROWD: Cast = Cast { rounds: [3, 3, 1], kills: 0, resets: 1, late: true };
+    pub const CROWD: Cast = Cast { rounds: [3, 3, 1], kills: 0, resets: 0, late: true };
 }
 
 /// Threads; the barrier is for two.
@@ -91,6 +91,8 @@ enum At {
     Start,
     /// Has read the state in this epoch.
     Claim(u8),
+    /// Has found this place free, and nobody of another epoch.
+    Sign(u8, usize),
     /// Has signed in, in this place, and not yet looked again.
     Look(u8, usize),
     Wait(u8, usize),
@@ -169,18 +171,22 @@ impl Barrier {
                 Phase::Fill => At::Claim(t.word.epoch),
             },
             At::Claim(epoch) => {
-                let set = &mut t.places[usize::from(epoch) % 2];
+                let set = &t.places[usize::from(epoch) % 2];
                 let stale = set.iter().flatten().any(|(_, tag)| *tag != epoch);
                 match set.iter().position(Option::is_none) {
-                    Some(place) if !stale || self.variant == Variant::LeavesStale => {
-                        set[place] = Some((name, epoch));
-                        if self.variant == Variant::NoSecondLook {
-                            At::Wait(epoch, place)
-                        } else {
-                            At::Look(epoch, place)
-                        }
-                    }
+                    Some(place) if !stale || self.variant == Variant::LeavesStale => At::Sign(epoch, place),
                     _ => At::Start,
+                }
+            }
+            At::Sign(epoch, place) => {
+                let word = &mut t.places[usize::from(epoch) % 2][place];
+                if word.is_some() {
+                    return Some(At::Start);
+                }
+                *word = Some((name, epoch));
+                match self.variant {
+                    Variant::NoSecondLook => At::Wait(epoch, place),
+                    _ => At::Look(epoch, place),
                 }
             }
             At::Look(epoch, place) if t.word.epoch == epoch => At::Wait(epoch, place),

@@ -169,7 +169,7 @@ impl Condition {
 
     fn notify(&self, t: &mut State) -> Option<u8> {
         Some(match t.notifier {
-            0 if t.lock.is_none() && t.at.contains(&At::Waiting) => {
+            0 if t.lock.is_none() && t.at.iter().any(|at| matches!(at, At::Waiting | At::Unplaced)) => {
                 t.lock = Some(NOTIFIER);
                 1
             }
@@ -266,9 +266,7 @@ impl Protocol for Condition {
         let lives = |waited: [bool; WAITERS]| (0..WAITERS).any(|who| waited[who] && s.at[who] != At::Dead);
         // Some may wait for ever; but not all of those that the notification could have been for.
         let delivered = s.waited.is_some_and(|waited| !lives(waited) || s.at.contains(&At::Done));
-        let died_relocked = s.waited.is_some() && s.places.iter().all(|place| !matches!(place, Place::Notified(_)));
-        s.at.iter().all(settled)
-            && s.lock.is_none()
-            && (nobody_waited || s.notifier == 3 && (delivered && died_relocked))
+        let taken = (0..WAITERS).all(|who| s.at[who] == At::Dead || !matches!(s.places[who], Place::Notified(_)));
+        s.at.iter().all(settled) && s.lock.is_none() && (nobody_waited || s.notifier == 3 && delivered && taken)
     }
 }

@@ -18,6 +18,7 @@ const WAITERS: u64 = 1 << 16;
 
 /// Every case of this file.
 pub fn cases(suite: &Suite) {
+    creation(suite);
     semaphores(suite);
     permits_of_the_dead(suite);
     events(suite);
@@ -26,18 +27,36 @@ pub fn cases(suite: &Suite) {
     barriers(suite);
 }
 
+fn creation(suite: &Suite) {
+    Case {
+        name: "sync: create one of each",
+        setup: &|manager| manager.lock(()).unwrap(),
+        open: &|victim, _| open_lock::<(), crate::Auto>(victim),
+        act: &|victim, lock| {
+            let locks = (victim.rlock(1u8).unwrap(), victim.rwlock(1u8).unwrap(), victim.once::<u8>().unwrap());
+            let counts = (victim.semaphore(2).unwrap(), victim.bounded_semaphore(3).unwrap());
+            let rooms = (victim.condition(lock).unwrap(), victim.barrier(2).unwrap(), victim.event().unwrap());
+            drop((locks, counts, rooms));
+        },
+        verify: &|survivor, _, _| assert_eq!(survivor.objects().unwrap().len(), 1),
+        go_on: &|survivor, lock| drop(survivor.condition(lock).unwrap()),
+    }
+    .run(suite);
+}
+
 fn open_semaphore<const BOUNDED: bool>(manager: &Manager) -> Semaphore<BOUNDED> {
     let fingerprint = Semaphore::<BOUNDED>::fingerprint();
     Semaphore::over(handle(manager, only(manager, Kind::Semaphore), Kind::Semaphore, fingerprint)).unwrap()
 }
 
 fn semaphores(suite: &Suite) {
-    // Three permits. Plain ones that the victim has taken stay taken, `plain` of them if it finishes.
-    let case = |name: &str, plain: u32, waiters: bool, act: &(dyn Fn(&BoundedSemaphore) + Sync)| {
+    // Three permits, of which `taken` plain ones are taken at first, and `plain` if the victim finishes.
+    let case = |name: &str, taken: u32, plain: u32, waiters: bool, act: &(dyn Fn(&BoundedSemaphore) + Sync)| {
         Case {
             name: &format!("sync: semaphore: {name}"),
             setup: &|manager| manager.bounded_semaphore(3).unwrap(),
-            open: &|victim, _| {
+            open: &|victim, semaphore: &BoundedSemaphore| {
+                (0..taken).for_each(|_| semaphore.acquire().unwrap());
                 if waiters {
                     word(victim, Kind::Semaphore, 0).fetch_or(WAITERS, Ordering::Relaxed);
                 }
@@ -46,10 +65,11 @@ fn semaphores(suite: &Suite) {
             act: &|_, semaphore| act(semaphore),
             verify: &|_, semaphore: &BoundedSemaphore, finished| {
                 let now = semaphore.available().unwrap();
-                assert!(now == 3 - plain || !finished && now == 3, "{now} are free");
+                assert!(now == 3 - plain || !finished && now == 3 - taken, "{now} are free");
             },
             go_on: &|_, semaphore| {
-                let permits: Vec<_> = (0..3 - plain).map(|_| semaphore.permit_timeout(SOON).unwrap()).collect();
+                let sure = 3 - plain.max(taken);
+                let permits: Vec<_> = (0..sure).map(|_| semaphore.permit_timeout(SOON).unwrap()).collect();
                 assert!(permits.iter().all(Option::is_some));
                 drop(permits);
                 assert!(semaphore.acquire_timeout(SOON).unwrap());
@@ -58,23 +78,17 @@ fn semaphores(suite: &Suite) {
         }
         .run(suite);
     };
-    case("plain take", 1, false, &|semaphore| semaphore.acquire().unwrap());
-    case("plain take and release", 0, false, &|semaphore| {
-        semaphore.acquire().unwrap();
-        semaphore.release().unwrap();
-    });
-    case("plain release with a waiter", 0, true, &|semaphore| {
-        semaphore.acquire().unwrap();
-        semaphore.release().unwrap();
-    });
-    case("own", 0, false, &|semaphore| {
+    case("plain take", 0, 1, false, &|semaphore| semaphore.acquire().unwrap());
+    case("plain release", 2, 1, false, &|semaphore| semaphore.release().unwrap());
+    case("plain release with a waiter", 2, 0, true, &|semaphore| semaphore.release_many(2).unwrap());
+    case("own", 0, 0, false, &|semaphore| {
         let first = semaphore.permit().unwrap();
         std::mem::forget(semaphore.permit().unwrap());
         drop(first);
         assert_eq!(semaphore.available().unwrap(), 2);
     });
-    case("own with a waiter", 0, true, &|semaphore| drop(semaphore.permit().unwrap()));
-    case("wait for one too long", 0, false, &|semaphore| {
+    case("own with a waiter", 0, 0, true, &|semaphore| drop(semaphore.permit().unwrap()));
+    case("wait for one too long", 0, 0, false, &|semaphore| {
         let permits: Vec<_> = (0..3).map(|_| semaphore.permit().unwrap()).collect();
         assert!(semaphore.permit_timeout(MOMENT).unwrap().is_none());
         assert!(!semaphore.acquire_timeout(MOMENT).unwrap());
@@ -105,12 +119,8 @@ fn waiting_takers(suite: &Suite) {
                 semaphore.release().unwrap();
             },
             go_on: &|_, semaphore| {
-                let permit = semaphore.permit_timeout(SOON).unwrap().expect("at least one is free");
-                let start = std::time::Instant::now();
-                while semaphore.available().unwrap() < 1 - plain {
-                    assert!(start.elapsed() < SOON);
-                }
-                drop(permit);
+                let permits: Vec<_> = (0..2 - plain).map(|_| semaphore.permit_timeout(SOON).unwrap()).collect();
+                assert!(permits.iter().all(Option::is_some));
             },
         }
         .run(suite);
@@ -214,8 +224,10 @@ fn new_condition(manager: &Manager) -> Conditioned {
     (lock, condition)
 }
 
-fn wait_in_vain((lock, condition): &Conditioned) {
+fn wait_in_vain(survivor: &Manager, (lock, condition): &Conditioned) {
     let guard = lock.lock_timeout(SOON).unwrap().expect("nobody alive holds it");
+    condition.notify_all().unwrap(); // perhaps the dead
+    survivor.recover().unwrap();
     assert_eq!(condition.notify_all().unwrap(), 0, "nobody alive waits");
     assert_eq!(condition.wait_timeout(Duration::ZERO).unwrap().into_guard(), Woken::TimedOut);
     drop(guard);
@@ -232,7 +244,7 @@ fn conditions(suite: &Suite) {
             drop(guard);
         },
         verify: &|_, _, _| (),
-        go_on: &|_, conditioned| wait_in_vain(conditioned),
+        go_on: &|survivor, conditioned| wait_in_vain(survivor, conditioned),
     }
     .run(suite);
     // The survivor's thread is made to look as if it waited: it is notified or not.
@@ -259,7 +271,7 @@ fn conditions(suite: &Suite) {
         go_on: &|survivor, conditioned| {
             let (index, _) = place(survivor, 0, 0);
             place_word(survivor, index).store(0, Ordering::Release);
-            wait_in_vain(conditioned);
+            wait_in_vain(survivor, conditioned);
         },
     }
     .run(suite);
@@ -288,7 +300,7 @@ fn notifications_of_the_dead(suite: &Suite) {
             drop(guard);
         },
         verify: &|_, _, _| (),
-        go_on: &|_, (conditioned, _)| wait_in_vain(conditioned),
+        go_on: &|survivor, (conditioned, _)| wait_in_vain(survivor, conditioned),
     }
     .run(suite);
     // It has died, and the victim has its slot: it hands the notification to the survivor, who waited then.
@@ -320,7 +332,7 @@ fn notifications_of_the_dead(suite: &Suite) {
         go_on: &|survivor, conditioned| {
             let (index, _) = place(survivor, 0, 0);
             place_word(survivor, index).store(0, Ordering::Release);
-            wait_in_vain(conditioned);
+            wait_in_vain(survivor, conditioned);
         },
     }
     .run(suite);
@@ -390,29 +402,39 @@ fn barriers(suite: &Suite) {
         },
     }
     .run(suite);
-    // A party has died that had signed in: the victim finds it, and breaks the barrier.
-    Case {
-        name: "sync: barrier: wait for the dead",
-        setup: &|manager| {
-            let barrier = manager.barrier(3).unwrap();
-            let dead = die_after(manager, |dead| {
-                let barrier = open_barrier(dead);
-                let segment = dead.session().segment();
-                drop(dead.lock(()).unwrap().lock().unwrap()); // the thread has a slot
-                let slot = segment.current_slot().unwrap();
-                let signature = u64::from(slot.generation) << 32 | (u64::from(slot.index) + 1);
-                word(dead, Kind::Barrier, 2).store(signature, Ordering::Release);
-                barrier
-            });
-            (barrier, dead)
-        },
-        open: &|victim, _| open_barrier(victim),
-        act: &|_, barrier| assert_eq!(barrier.wait().unwrap(), Passage::Broken),
-        verify: &|_, (barrier, _), finished| assert!(!finished || barrier.is_broken().unwrap()),
-        go_on: &|_, (barrier, _)| {
-            barrier.abort().unwrap();
-            go_round(barrier);
-        },
-    }
-    .run(suite);
+    barriers_of_the_dead(suite);
+}
+
+fn barriers_of_the_dead(suite: &Suite) {
+    // A party has died that had signed in: the victim finds it, and breaks the barrier. Or that had signed in for an epoch
+    // long ago: the victim clears its place.
+    let case = |name: &str, epoch: u64, act: &(dyn Fn(&Barrier) + Sync)| {
+        Case {
+            name: &format!("sync: barrier: {name}"),
+            setup: &|manager| {
+                let barrier = manager.barrier(3).unwrap();
+                let dead = die_after(manager, |dead| {
+                    let barrier = open_barrier(dead);
+                    drop(dead.lock(()).unwrap().lock().unwrap()); // the thread has a slot
+                    let slot = dead.session().segment().current_slot().unwrap();
+                    let name = u64::from(slot.generation) << 32 | (u64::from(slot.index) + 1);
+                    word(dead, Kind::Barrier, 2).store(name | epoch << 16, Ordering::Release);
+                    barrier
+                });
+                (barrier, dead)
+            },
+            open: &|victim, _| open_barrier(victim),
+            act: &|_, barrier| act(barrier),
+            verify: &|_, (barrier, _), finished| assert!(!finished || barrier.is_broken().unwrap()),
+            go_on: &|_, (barrier, _)| {
+                barrier.abort().unwrap();
+                go_round(barrier);
+            },
+        }
+        .run(suite);
+    };
+    case("wait for the dead", 0, &|barrier| assert_eq!(barrier.wait().unwrap(), Passage::Broken));
+    case("sign in where the dead had", 4, &|barrier| {
+        assert_eq!(barrier.wait_timeout(MOMENT).unwrap(), Passage::TimedOut);
+    });
 }

@@ -165,6 +165,21 @@ fn rwlocks(suite: &Suite) {
         guard.set(&5).unwrap();
         drop(guard.downgrade().unwrap());
     });
+    Case {
+        name: "sync: rwlock: end of reading, and a writer sleeps",
+        setup: &|manager| manager.rwlock(1u64).unwrap(),
+        open: &|victim, _| {
+            let lock = open_rwlock(victim);
+            assert_eq!(lock.acquire_read_timeout(SOON).unwrap(), crate::Acquire::Clean);
+            let slot = victim.session().segment().current_slot().unwrap();
+            mark_waiting(victim, Kind::RwLock, 3 + usize::from(slot.index));
+            lock
+        },
+        act: &|_, lock| lock.release_read().unwrap(),
+        verify: &|_, _, _| (),
+        go_on: &|_, lock| go_on(lock),
+    }
+    .run(suite);
     // The survivor's reader waits in its cell: the writer that leaves lets it in.
     Case {
         name: "sync: rwlock: write before a reader that waits",

@@ -7,6 +7,8 @@
 pub mod barrier;
 pub mod condition;
 pub mod event;
+#[cfg(all(test, debug_assertions, not(loom)))]
+mod hostile_tests;
 pub mod once;
 pub mod rlock;
 pub mod rwlock;

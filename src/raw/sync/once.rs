@@ -54,10 +54,10 @@ pub fn publish(segment: &Segment, root: u64) -> Result<()> {
     Ok(())
 }
 
-/// Ends the making of the value by the calling thread, made or not: the next waiter goes on.
-pub fn end(segment: &Segment, root: u64) -> Result<()> {
+/// Ends the making of the value by the thread of that name, made or not: the next waiter goes on.
+pub fn end(segment: &Segment, root: u64, name: u64) -> Result<()> {
     let word = cell::lock_word(segment, root)?;
-    if thread::current(segment).is_some_and(|name| rlock::is_named(word, name)) {
+    if rlock::is_named(word, name) {
         rlock::release_all(word);
     }
     Ok(())

@@ -58,6 +58,10 @@ fn pack_held(incarnation: u32, count: u64) -> u64 {
     if count == 0 { 0 } else { u64::from(incarnation) << 40 | count & 0xffff_ffff }
 }
 
+fn count_of(held: u64) -> u64 {
+    held & 0xffff_ffff
+}
+
 fn words(segment: &Segment, root: u64) -> Result<&[Word]> {
     segment.words(root, WORDS)
 }
@@ -135,6 +139,9 @@ pub fn release(me: &Me<'_>, root: u64, permits: u32) -> Step<()> {
 /// One step of waiting until nobody moves an owned permit.
 fn wait_for_latch(me: &Me<'_>, state: &Word, waiter: &mut Waiter) -> Step<()> {
     let seen = state.load(Ordering::Acquire);
+    if seen & OWNER == me.owner() {
+        return Err(names_this_thread().into());
+    }
     match waiter.next() {
         Next::Look => {}
         Next::Sleep(slice) => {
@@ -167,7 +174,7 @@ pub fn acquire(me: &Me<'_>, root: u64, owned: bool, deadline: Deadline) -> Step<
             let taken = match owned {
                 true => take_owned(me, root, seen, bit)?,
                 // LINEARIZES: the CAS, as in `try_take`.
-                false => state.cas(seen, seen - ONE | bit, Ordering::Acquire).is_ok(),
+                false => state.cas(seen, (seen - ONE) | bit, Ordering::Acquire).is_ok(),
             };
             if taken {
                 if bit != 0 && free_of(seen) > 1 {
@@ -207,6 +214,9 @@ pub fn acquire(me: &Me<'_>, root: u64, owned: bool, deadline: Deadline) -> Step<
 #[cold]
 fn look_for_the_dead(me: &Me<'_>, root: u64, seen: u64) -> Step<bool> {
     let words = words(me.segment, root)?;
+    if seen & OWNER == me.owner() {
+        return Err(names_this_thread().into());
+    }
     if seen & OWNER != 0 {
         let verdict = check_owner(me.segment, seen & OWNER);
         let same = words[STATE].load(Ordering::Acquire) & OWNER == seen & OWNER;
@@ -218,17 +228,14 @@ fn look_for_the_dead(me: &Me<'_>, root: u64, seen: u64) -> Step<bool> {
     let mut found = false;
     for (process, word) in (0..PROCESSES as u32).zip(&words[HELD..]) {
         let held = word.load(Ordering::Acquire);
-        if held == 0 {
+        if count_of(held) == 0 {
             continue;
         }
         let same = me.segment.incarnation(process)? == (held >> 40) as u32;
         match me.segment.liveness(process)? {
             Liveness::Alive if same => {}
             Liveness::Dead if same => return Err(Stop::Dead(process)),
-            _ => {
-                give_all(me, root, process)?;
-                found = true;
-            }
+            _ => found |= move_back(me, root, process, None)?,
         }
     }
     Ok(found)
@@ -243,8 +250,8 @@ fn take_owned(me: &Me<'_>, root: u64, seen: u64, bit: u64) -> Step<bool> {
     let process = me.segment.membership().me();
     let held = &words[HELD + process.index as usize];
     let before = held.load(Ordering::Acquire);
-    if before != 0 && (before >> 40) as u32 != process.incarnation {
-        give_all(me, root, process.index)?; // of a process that had this record before
+    if count_of(before) != 0 && (before >> 40) as u32 != process.incarnation {
+        move_back(me, root, process.index, None)?; // of a process that had this record before
         return Ok(false);
     }
     announce(me, root, process.index, OpKind::SemaphoreTake, 1);
@@ -252,7 +259,7 @@ fn take_owned(me: &Me<'_>, root: u64, seen: u64, bit: u64) -> Step<bool> {
     // Acquire: what was done before the release of the permit is visible.
     let taken = words[STATE].cas(seen, next, Ordering::Acquire).is_ok();
     if taken {
-        let count = (held.load(Ordering::Acquire) & 0xffff_ffff) + 1;
+        let count = count_of(held.load(Ordering::Acquire)) + 1;
         settle(me, OpKind::SemaphoreTake, count, held, pack_held(process.incarnation, count));
         leave(&words[STATE], me.owner(), 0);
     }
@@ -302,15 +309,15 @@ pub fn give_back(segment: &Segment, root: u64, process: u32) -> Result<()> {
     if held.load(Ordering::Acquire) == 0 {
         return Ok(());
     }
-    recovery::run(segment, |me| give_all(me, root, process))
+    recovery::run(segment, |me| move_back(me, root, process, None)).map(drop)
+}
+
+fn names_this_thread() -> Error {
+    Error::corrupted("a semaphore names this thread, which moves no permit")
 }
 
 fn no_process() -> Error {
     Error::corrupted("the process of a permit")
-}
-
-fn give_all(me: &Me<'_>, root: u64, process: u32) -> Step<()> {
-    move_back(me, root, process, None).map(drop)
 }
 
 /// Moves one permit of that incarnation of `process`, or all that it has of any, back to the free ones; whether it had some.
@@ -327,9 +334,9 @@ fn move_back(me: &Me<'_>, root: u64, process: u32, incarnation: Option<u32>) -> 
         }
         let before = held.load(Ordering::Acquire);
         let permits = match incarnation {
-            Some(incarnation) if (before >> 40) as u32 == incarnation => (before & 0xffff_ffff).min(1),
+            Some(incarnation) if (before >> 40) as u32 == incarnation => count_of(before).min(1),
             Some(_) => 0,
-            None => before & 0xffff_ffff,
+            None => count_of(before),
         };
         if permits == 0 {
             return Ok(false);
@@ -340,14 +347,14 @@ fn move_back(me: &Me<'_>, root: u64, process: u32, incarnation: Option<u32>) -> 
         announce(me, root, process, OpKind::SemaphoreGive, permits);
         // The latch first, and the permits with the leaving: nobody can take them before the count says that they are free.
         if state.cas(seen, seen | me.owner(), Ordering::Acquire).is_err() {
-            me.intent.set(Field::Op, 0);
-            continue; // somebody else's CAS succeeded: progress
+            me.intent.set(Field::Op, 0); // somebody else's CAS succeeded: progress
+            continue;
         }
         // Read once more: the state may be what it was while the count is not.
         let now = held.load(Ordering::Acquire);
-        let same = now >> 40 == before >> 40 && now & 0xffff_ffff >= permits;
+        let same = now >> 40 == before >> 40 && count_of(now) >= permits;
         if same {
-            let count = (now & 0xffff_ffff) - permits;
+            let count = count_of(now) - permits;
             settle(me, OpKind::SemaphoreGive, count << 16 | permits, held, pack_held((now >> 40) as u32, count));
         }
         leave(state, me.owner(), if same { given(permits) } else { 0 });
@@ -388,7 +395,7 @@ pub fn resolve(segment: &Segment, slot: u16, intent: &Intent<'_>, op: Op) -> Res
 pub fn check(segment: &Segment, root: u64) -> Result<()> {
     let words = words(segment, root)?;
     let (state, bound) = (words[STATE].load(Ordering::Acquire), words[BOUND].load(Ordering::Acquire));
-    let held: u64 = words[HELD..].iter().map(|word| word.load(Ordering::Acquire) & 0xffff_ffff).sum();
+    let held: u64 = words[HELD..].iter().map(|word| count_of(word.load(Ordering::Acquire))).sum();
     if state & OWNER != 0 {
         return Err(Error::corrupted("an owned permit of a semaphore is being moved"));
     }

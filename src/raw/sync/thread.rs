@@ -4,6 +4,8 @@
 //! ever. The 16 bits between belong to the word. A thread that has ended, or whose process has died and been recovered,
 //! is *gone*: its slot is free, or in its next use.
 
+use super::super::recovery;
+use crate::error::Result;
 use crate::mem::{Liveness, Me, Segment, Step, Stop};
 
 const OWNER: u64 = 0xffff;
@@ -22,10 +24,18 @@ pub fn of(me: &Me<'_>) -> u64 {
     name(slot.index, slot.generation)
 }
 
-/// The name of the calling thread, if it has a slot already.
+/// The name of the calling thread, if it has a slot already and this segment is the one it used last.
 #[inline]
 pub fn current(segment: &Segment) -> Option<u64> {
     segment.current_slot().map(|slot| name(slot.index, slot.generation))
+}
+
+/// The name of the calling thread, which gets a slot if it has none.
+pub fn name_in(segment: &Segment) -> Result<u64> {
+    match current(segment) {
+        Some(name) => Ok(name),
+        None => recovery::run(segment, |me| Ok(of(me))),
+    }
 }
 
 /// Index of the slot in a word that names a thread.
