@@ -158,9 +158,14 @@ pub fn recover(segment: &Segment, index: u32) -> Result<()> {
 
 /// Clears the bit of `process` in an entry, after giving back the permits that it has of the object.
 pub fn let_go(segment: &Segment, entry: Entry<'_>, process: u32) -> Result<()> {
-    // While the bit is set the object stays.
-    if entry.is_held_by(process) && is_present(entry.status()?.state) && matches!(entry.kind(), Ok(Kind::Semaphore)) {
-        sync::semaphore::give_back(segment, entry.root(), process)?;
+    // While the bit is set the object stays. A corrupted semaphore keeps its permits, and nobody else suffers.
+    if entry.is_held_by(process)
+        && is_present(entry.status()?.state)
+        && matches!(entry.kind(), Ok(Kind::Semaphore))
+        && let Err(error) = sync::semaphore::give_back(segment, entry.root(), process)
+        && error.kind() != ErrorKind::Corrupted
+    {
+        return Err(error);
     }
     entry.let_go(process);
     Ok(())
