@@ -232,6 +232,7 @@ prove! {
     barrier_with_a_kill_is_clean: barrier(barrier::Cast::KILL, barrier::Variant::Real) => clean;
     barrier_with_resets_is_clean: barrier(barrier::Cast::RESET, barrier::Variant::Real) => clean;
     barrier_with_a_late_third_is_clean: barrier(barrier::Cast::CROWD, barrier::Variant::Real) => clean;
+    barrier_with_a_slow_party_is_clean: barrier(barrier::Cast::SLOW, barrier::Variant::Real) => clean;
     barrier_without_second_look_tells_wrongly:
         barrier(barrier::Cast::CROWD, barrier::Variant::NoSecondLook) => "told wrongly";
     barrier_without_tags_lets_one_pass:
@@ -241,7 +242,7 @@ prove! {
     barrier_without_death_check_waits_for_the_dead:
         barrier(barrier::Cast::KILL, barrier::Variant::NoDeathCheck) => "stuck";
     barrier_beside_stale_signatures_tells_wrongly:
-        barrier(barrier::Cast::CROWD, barrier::Variant::LeavesStale) => "told wrongly";
+        barrier(barrier::Cast::SLOW, barrier::Variant::LeavesStale) => "told wrongly";
 }
 
 fn condition(kills: u8, variant: condition::Variant) -> condition::Condition {

@@ -56,6 +56,8 @@ impl Cast {
     pub const KILL: Cast = Cast { rounds: [2, 2, 0], kills: 1, resets: 0, late: false };
     /// Two parties and resets.
     pub const RESET: Cast = Cast { rounds: [2, 2, 0], kills: 0, resets: 2, late: false };
+    /// Three parties at a barrier of two, and a reset while one may still have to learn how its epoch ended.
+    pub const SLOW: Cast = Cast { rounds: [3, 1, 1], kills: 0, resets: 1, late: false };
     /// Three parties at a barrier of two; the third may be late.
     pub const CROWD: Cast = Cast { rounds: [3, 3, 1], kills: 0, resets: 0, late: true };
 }
