@@ -48,6 +48,7 @@ const ALLOWED: &[(&str, &str, &str)] = &[
         "my_place.cas(notified, mine",
         "two take over one notification: `tests/models/condition.rs`",
     ),
+    ("raw/sync/rwlock.rs", "fetch_and(keep", "a race: sixteen times over a reader comes while others are let in"),
     ("raw/sync/semaphore.rs", "me.intent.set(Field::Op, 0); //", "a race: the state changed between look and CAS"),
     ("raw/sync/barrier.rs", "self.state().wake(", "a party late by an epoch: `tests/models/barrier.rs`"),
     // What follows needs a second thread between two instructions of the first. The storms come there at random, the
