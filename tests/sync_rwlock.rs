@@ -199,7 +199,8 @@ fn a_dead_writers_lock_is_recovered() {
     assert!(!lock.write_timeout(SOON).unwrap().unwrap().is_recovered());
     // A thread that ends is as good as dead.
     let elsewhere = lock.clone();
-    std::thread::spawn(move || elsewhere.acquire_write_timeout(SOON).unwrap()).join().unwrap();
+    let ended = std::thread::spawn(move || elsewhere.acquire_write_timeout(SOON).unwrap()).join().unwrap();
+    assert_eq!(ended, Acquire::Clean);
     assert!(lock.upgradable().unwrap().is_recovered());
     manager.check().unwrap();
 }
@@ -308,7 +309,7 @@ fn storm() {
         assert!(old.is_alive(), "{:?}", old.join());
         end(old);
     }
-    workers.into_iter().for_each(|worker| end(worker));
+    workers.into_iter().for_each(end);
     assert!(lock.write_timeout(SOON).unwrap().is_some());
     manager.check().unwrap();
 }

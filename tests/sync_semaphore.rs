@@ -215,7 +215,7 @@ fn storm() {
         let old = std::mem::replace(&mut workers[round as usize % 3], fresh);
         end(old);
     }
-    workers.into_iter().for_each(|worker| end(worker));
+    workers.into_iter().for_each(end);
     for _ in 0..3 {
         assert!(semaphore.acquire_timeout(SOON).unwrap());
     }

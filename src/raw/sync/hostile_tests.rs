@@ -80,8 +80,14 @@ fn flip(manager: &Manager, dice: &mut Dice) {
     let Ok(objects) = manager.session().objects() else { return };
     let targets: Vec<_> = objects.iter().filter(|object| object.kind != Kind::Lock).collect();
     let Some(object) = targets.get(dice.below(targets.len().max(1) as u64) as usize) else { return };
-    let reach = [1, 3, 16, 280][dice.below(4) as usize];
-    let index = dice.below(reach) as usize;
+    let size = match object.kind {
+        Kind::Event => 1,
+        Kind::RLock => 2,
+        Kind::Once => 3,
+        Kind::Barrier => 6,
+        _ => 258,
+    };
+    let index = dice.below([1, 4, 16, size][dice.below(4) as usize].min(size)) as usize;
     if index == 1 && matches!(object.kind, Kind::RLock | Kind::RwLock | Kind::Once) {
         return; // the value's block: an operation on it may fail for good, and unit tests insist that none does
     }

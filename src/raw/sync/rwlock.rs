@@ -296,7 +296,7 @@ impl<'a> RwLock<'a> {
             for word in self.readers() {
                 let seen = word.load(SeqCst);
                 // Release: who is let in sees what was written.
-                if seen & WAITING != 0 && word.cas(seen, (seen & !WAITING) + ONE, SeqCst).is_ok() {
+                if seen & WAITING != 0 && word.cas(seen, seen & !(WAITING | COUNT) | ONE, SeqCst).is_ok() {
                     word.wake(1);
                 }
             }
