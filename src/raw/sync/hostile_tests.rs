@@ -87,7 +87,8 @@ fn flip(manager: &Manager, dice: &mut Dice) {
         Kind::Barrier => 6,
         _ => 258,
     };
-    let index = dice.below([1, 4, 16, size][dice.below(4) as usize].min(size)) as usize;
+    let reach = [1, 4, 16, size][dice.below(4) as usize].min(size);
+    let index = dice.below(reach) as usize;
     if index == 1 && matches!(object.kind, Kind::RLock | Kind::RwLock | Kind::Once) {
         return; // the value's block: an operation on it may fail for good, and unit tests insist that none does
     }
