@@ -15,7 +15,8 @@
 //! ```
 //!
 //! Start at [`Manager`], which creates and opens segments and the objects in them: [`Dict`], [`Queue`], [`Lock`], and pipes,
-//! whose ends are [`Connection`]s. [`Process`] runs a function in a fresh process of the same program and gives it handles as
+//! whose ends are [`Connection`]s. Processes keep step by [`RLock`], [`RwLock`], [`Semaphore`], [`Condition`], [`Event`],
+//! [`Barrier`] and [`Once`]; whoever waits for a process that dies is woken, and told so by the type of the answer. [`Process`] runs a function in a fresh process of the same program and gives it handles as
 //! arguments; [`spawn!`] does so with a closure, and [`Process::fork`] runs any closure in a copy of this process. [`Pool`]
 //! runs functions on many items, in worker processes any of which may die. [`Listener`] and [`Connection::connect`] bring
 //! processes together that know nothing but a name. [`wait`] waits for several things at once, and a [`Readiness`] is a file
@@ -25,6 +26,7 @@
 mod codec;
 mod dict;
 mod error;
+mod guarded;
 mod handle;
 mod listener;
 mod lock;
@@ -36,6 +38,7 @@ mod process;
 mod queue;
 mod raw;
 mod readiness;
+mod sync;
 #[doc(hidden)]
 pub mod testing;
 mod wait;
@@ -59,4 +62,8 @@ pub use process::{AsyncResult, Call, Pool, PoolBuilder, Progress, Results};
 pub use process::{NAMED_TASKS, Named, NamedTask, serve_pool};
 pub use queue::{Put, Queue};
 pub use readiness::Readiness;
+pub use sync::{
+    Attempt, Barrier, BoundedSemaphore, Condition, ConditionLock, Event, Once, Passage, Permit, RLock, RLockGuard,
+    RwLock, RwLockReadGuard, RwLockUpgradableGuard, RwLockWriteGuard, Semaphore, Woken,
+};
 pub use wait::{Waitable, wait};

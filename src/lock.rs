@@ -3,16 +3,16 @@
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use crate::codec::{Auto, Codec, Encode, fingerprint};
-use crate::dict::prepare_handles;
+use crate::codec::{Auto, Codec, fingerprint};
 use crate::error::{Error, ErrorKind, Result};
+use crate::guarded;
 use crate::handle::{Handle, handle_traits};
 use crate::mem::Word;
 use crate::raw::lock::Acquired;
-use crate::raw::object::{BEARS, Kind, NESTED, ObjectId};
+use crate::raw::object::{Kind, ObjectId};
 use crate::raw::session::Session;
 use crate::raw::wait::Deadline;
-use crate::raw::{cell, collect, lock, object, recovery};
+use crate::raw::{cell, lock, recovery};
 
 /// A mutual exclusion lock between processes, around a value of type `T` or around nothing (`Lock<()>`).
 ///
@@ -39,7 +39,7 @@ use crate::raw::{cell, collect, lock, object, recovery};
 /// # Ok::<(), commons::Error>(())
 /// ```
 pub struct Lock<T = (), C = Auto> {
-    handle: Handle,
+    pub(crate) handle: Handle,
     types: PhantomData<fn() -> (T, C)>,
 }
 
@@ -67,6 +67,33 @@ impl<G> Held<G> {
     pub fn is_recovered(&self) -> bool {
         matches!(self, Held::Recovered(_))
     }
+}
+
+impl<G> Held<G> {
+    /// What `guard` makes of a lock that was acquired so; `None` if the deadline passed.
+    pub(crate) fn of(acquired: Acquired, guard: impl FnOnce() -> G) -> Option<Held<G>> {
+        match acquired {
+            Acquired::Clean => Some(Held::Clean(guard())),
+            Acquired::Recovered => Some(Held::Recovered(guard())),
+            Acquired::TimedOut => None,
+        }
+    }
+}
+
+impl From<Acquired> for Acquire {
+    fn from(acquired: Acquired) -> Acquire {
+        match acquired {
+            Acquired::Clean => Acquire::Clean,
+            Acquired::Recovered => Acquire::Recovered,
+            Acquired::TimedOut => Acquire::TimedOut,
+        }
+    }
+}
+
+/// The error of a wait without a deadline that came back without the lock: that cannot be.
+#[cold]
+pub(crate) fn endless() -> Error {
+    Error::new(ErrorKind::Stalled, "a wait without end that ended")
 }
 
 /// How an explicit [`acquire_timeout`](Lock::acquire_timeout) ended.
@@ -121,11 +148,7 @@ impl<T, C: Codec<T>> Lock<T, C> {
     }
 
     fn held<'a>(&'a self, (acquired, word, holder): (Acquired, &'a Word, u64)) -> Option<Held<LockGuard<'a, T, C>>> {
-        match acquired {
-            Acquired::Clean => Some(Held::Clean(self.guard(word, holder))),
-            Acquired::Recovered => Some(Held::Recovered(self.guard(word, holder))),
-            Acquired::TimedOut => None,
-        }
+        Held::of(acquired, || self.guard(word, holder))
     }
 
     /// Waits for the lock.
@@ -141,7 +164,7 @@ impl<T, C: Codec<T>> Lock<T, C> {
     #[inline(never)]
     fn lock_slowly(&self) -> Result<Held<LockGuard<'_, T, C>>> {
         let taken = self.take(Deadline::NEVER)?;
-        self.held(taken).ok_or_else(|| Error::new(ErrorKind::Stalled, "a wait without end that ended"))
+        self.held(taken).ok_or_else(endless)
     }
 
     /// Takes the lock if it is free; `None` if it is not.
@@ -163,11 +186,7 @@ impl<T, C: Codec<T>> Lock<T, C> {
 
     /// Waits for the lock for at most `timeout`, without a guard.
     pub fn acquire_timeout(&self, timeout: Duration) -> Result<Acquire> {
-        Ok(match self.take(Deadline::after(timeout))?.0 {
-            Acquired::Clean => Acquire::Clean,
-            Acquired::Recovered => Acquire::Recovered,
-            Acquired::TimedOut => Acquire::TimedOut,
-        })
+        Ok(self.take(Deadline::after(timeout))?.0.into())
     }
 
     /// Releases the lock, which may have been acquired by another thread or process.
@@ -186,20 +205,8 @@ impl<T, C: Codec<T>> Lock<T, C> {
     }
 
     fn set(&self, value: &T) -> Result<()> {
-        let segment = self.handle.hold.segment()?;
-        let dropped = C::with_encoded(value, |encoded| {
-            let handles = prepare_handles(segment, self.handle.hold.id(), &encoded)?;
-            recovery::run(segment, |me| {
-                if !lock::is_mine(me, cell::lock_word(segment, self.handle.root)?) {
-                    return Err(Error::new(ErrorKind::NotHeld, "a lock that somebody else released").into());
-                }
-                Ok(cell::replace(me, self.handle.root, encoded.bytes(), &handles)?)
-            })
-        })??;
-        if dropped {
-            collect::note_garbage(segment)?;
-        }
-        Ok(())
+        let root = self.handle.root;
+        guarded::set::<T, C>(&self.handle, value, |me| Ok(lock::is_mine(me, cell::lock_word(me.segment, root)?)))
     }
 }
 
@@ -208,19 +215,7 @@ where
     Auto: Codec<T>,
 {
     pub(crate) fn create(session: &Session, fingerprint: u64, value: &T) -> Result<ObjectId> {
-        Auto::with_encoded(value, |encoded| {
-            let ids = encoded.handles_of(session.segment().id());
-            for id in &ids {
-                object::entry(session.segment(), id.index)?.mark(*id, NESTED)?;
-            }
-            let words: Vec<u64> = ids.iter().map(|id| id.pack()).collect();
-            let id =
-                session.create(Kind::Lock, fingerprint, |me, root| cell::create(me, root, encoded.bytes(), &words))?;
-            if !words.is_empty() {
-                object::entry(session.segment(), id.index)?.mark(id, BEARS)?;
-            }
-            Ok(id)
-        })?
+        guarded::create(session, Kind::Lock, fingerprint, 0, value)
     }
 }
 
@@ -243,8 +238,7 @@ impl<T, C: Codec<T>> LockGuard<'_, T, C> {
     /// # Errors
     /// `Decode` if what is stored is no `T`.
     pub fn get(&self) -> Result<T> {
-        let handle = &self.lock.handle;
-        C::decode(&cell::read(handle.hold.segment()?, handle.root)?)
+        guarded::get::<T, C>(&self.lock.handle)
     }
 
     /// Sets the value.

@@ -159,7 +159,7 @@ impl Manager {
         Segment::unlink(name)
     }
 
-    fn place(&self) -> Place<'_> {
+    pub(crate) fn place(&self) -> Place<'_> {
         Place { manager: self, name: None, mode: Mode::Create }
     }
 
@@ -283,7 +283,7 @@ impl Manager {
             let len = match listed.kind {
                 Kind::Dict => table::Table::open(segment, listed.root).and_then(|t| t.len(segment)).ok(),
                 Kind::Queue => crate::raw::ring::Ring::open(segment, listed.root).and_then(|r| r.len(segment)).ok(),
-                Kind::Lock | Kind::Directory | Kind::Board | Kind::Connection | Kind::Pipe => None,
+                _ => None,
             };
             let kind = match listed.kind {
                 Kind::Dict | Kind::Directory => ObjectKind::Dict,
@@ -292,6 +292,13 @@ impl Manager {
                 Kind::Board => ObjectKind::Board,
                 Kind::Connection => ObjectKind::Connection,
                 Kind::Pipe => ObjectKind::Pipe,
+                Kind::RLock => ObjectKind::RLock,
+                Kind::RwLock => ObjectKind::RwLock,
+                Kind::Semaphore => ObjectKind::Semaphore,
+                Kind::Condition => ObjectKind::Condition,
+                Kind::Event => ObjectKind::Event,
+                Kind::Barrier => ObjectKind::Barrier,
+                Kind::Once => ObjectKind::Once,
             };
             let holders = listed.holders.iter().filter_map(|index| segment.pid_of(*index).ok()).collect();
             ObjectInfo { name: listed.name, kind, len, holders, id: listed.id }
@@ -414,7 +421,7 @@ impl Place<'_> {
         Lock::over(handle)
     }
 
-    fn object(
+    pub(crate) fn object(
         self,
         kind: Kind,
         fingerprint: u64,
@@ -466,6 +473,20 @@ pub enum ObjectKind {
     Connection,
     /// What is between the ends of a pipe.
     Pipe,
+    /// An [`RLock`](crate::RLock).
+    RLock,
+    /// An [`RwLock`](crate::RwLock).
+    RwLock,
+    /// A [`Semaphore`](crate::Semaphore), bounded or not.
+    Semaphore,
+    /// A [`Condition`](crate::Condition).
+    Condition,
+    /// An [`Event`](crate::Event).
+    Event,
+    /// A [`Barrier`](crate::Barrier).
+    Barrier,
+    /// A [`Once`](crate::Once).
+    Once,
 }
 
 /// One object of a [listing](Manager::objects).

@@ -224,6 +224,11 @@ fn words_of_tables_rings_and_cells() {
         ("src/raw/board.rs", "## Board"),
         ("src/raw/pipe.rs", "### Pipe root"),
         ("src/raw/pipe.rs", "### End"),
+        ("src/raw/sync/rwlock.rs", "### Read-write lock"),
+        ("src/raw/sync/semaphore.rs", "### Semaphore"),
+        ("src/raw/sync/condition.rs", "### Condition"),
+        ("src/raw/sync/barrier.rs", "### Barrier"),
+        ("src/raw/sync/once.rs", "### Once"),
     ] {
         let known = constants(&read(path));
         for (word, name) in numbered(&table(heading, "word")) {
@@ -268,6 +273,7 @@ fn crash_md_has_every_operation() {
             "ObjectDestroy" => "### Hold, drop",
             "Collect" => "### Collect",
             "CellPut" => "### Set the value",
+            "SemaphoreTake" | "SemaphoreGive" => "### Permit",
             other => panic!("docs/crash.md does not tell of `{other}`"),
         };
         assert!(headings.contains(&heading), "no `{heading}` for `{kind}`");

@@ -10,6 +10,8 @@
 //! ```
 
 mod models {
+    pub mod barrier;
+    pub mod condition;
     pub mod heap;
     pub mod lock_recover;
     pub mod objects;
@@ -25,7 +27,9 @@ use models::objects::{Objects, Scenario};
 use models::ring::{Cast, Ring};
 use models::search::search;
 use models::table_put_split::{Operation, PutSplit};
-use models::{heap, lock_recover, objects, ring, ring_push_block, ring_wait, table_inline, table_put_split};
+use models::{
+    barrier, condition, heap, lock_recover, objects, ring, ring_push_block, ring_wait, table_inline, table_put_split,
+};
 
 /// One test a line: a name that says what is proved, the model, and `clean` or the fault that catches the mutant.
 macro_rules! prove {
@@ -218,4 +222,42 @@ prove! {
         objects(Scenario::FIRST_NAME, 1, objects::Variant::RecoveryNeverCollects) => "stuck";
     objects_recovered_with_early_unlock_stay_doomed:
         objects(Scenario::CYCLE, 2, objects::Variant::RecoveryUnlocksFirst) => "stuck";
+}
+
+fn barrier(cast: barrier::Cast, variant: barrier::Variant) -> barrier::Barrier {
+    barrier::Barrier { variant, cast }
+}
+
+prove! {
+    barrier_with_a_kill_is_clean: barrier(barrier::Cast::KILL, barrier::Variant::Real) => clean;
+    barrier_with_resets_is_clean: barrier(barrier::Cast::RESET, barrier::Variant::Real) => clean;
+    barrier_with_a_late_third_is_clean: barrier(barrier::Cast::CROWD, barrier::Variant::Real) => clean;
+    barrier_with_a_slow_party_is_clean: barrier(barrier::Cast::SLOW, barrier::Variant::Real) => clean;
+    barrier_without_second_look_tells_wrongly:
+        barrier(barrier::Cast::CROWD, barrier::Variant::NoSecondLook) => "told wrongly";
+    barrier_without_tags_lets_one_pass:
+        barrier(barrier::Cast::CROWD, barrier::Variant::NoTag) => "before all had come";
+    barrier_without_history_tells_wrongly:
+        barrier(barrier::Cast::RESET, barrier::Variant::NoHistory) => "told wrongly";
+    barrier_without_death_check_waits_for_the_dead:
+        barrier(barrier::Cast::KILL, barrier::Variant::NoDeathCheck) => "stuck";
+    barrier_beside_stale_signatures_tells_wrongly:
+        barrier(barrier::Cast::SLOW, barrier::Variant::LeavesStale) => "told wrongly";
+}
+
+fn condition(kills: u8, variant: condition::Variant) -> condition::Condition {
+    condition::Condition { variant, kills }
+}
+
+prove! {
+    condition_is_clean: condition(0, condition::Variant::Real) => clean;
+    condition_with_kills_is_clean: condition(2, condition::Variant::Real) => clean;
+    condition_with_place_after_release_misses_a_waiter:
+        condition(0, condition::Variant::PlaceAfterRelease) => "missed a waiter";
+    condition_without_inheriting_loses_a_notification:
+        condition(1, condition::Variant::NoInheriting) => "stuck";
+    condition_that_clears_first_loses_a_notification:
+        condition(2, condition::Variant::ClearsFirst) => "stuck";
+    condition_without_revert_notifies_two: condition(1, condition::Variant::NoRevert) => "for two";
+    condition_without_stamp_notifies_a_latecomer: condition(1, condition::Variant::NoStamp) => "came later";
 }

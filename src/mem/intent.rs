@@ -66,10 +66,14 @@ pub enum OpKind {
     Collect = 11,
     /// Replace the value of a cell: `Object` its root.
     CellPut = 12,
+    /// Take an owned permit of a semaphore: `Object` its root, `Cell` the process's count.
+    SemaphoreTake = 30,
+    /// Give owned permits back: the same.
+    SemaphoreGive = 31,
 }
 
 impl OpKind {
-    const ALL: [OpKind; 12] = [
+    const ALL: [OpKind; 14] = [
         OpKind::TablePut,
         OpKind::TableRemove,
         OpKind::TableSplit,
@@ -82,6 +86,8 @@ impl OpKind {
         OpKind::ObjectDestroy,
         OpKind::Collect,
         OpKind::CellPut,
+        OpKind::SemaphoreTake,
+        OpKind::SemaphoreGive,
     ];
 }
 

@@ -17,23 +17,31 @@ use crate::mem::{Field, Intent, Me, Op, OpKind, Segment, Word, load_words, store
 
 const LOCK: usize = 0;
 const VALUE: usize = 1;
-const WORDS: usize = 2;
+/// Words of a cell.
+pub const WORDS: usize = 2;
 
-/// Builds an unlocked lock around a value and stores its root in `root_ref`.
-pub fn create(me: &Me<'_>, root_ref: &Word, value: &[u8], handles: &[u64]) -> Result<()> {
-    let block = me.alloc(WORDS as u64 * 8, Field::Alloc)?;
-    let words = me.segment.words(block, WORDS)?;
-    for word in words {
-        word.store(0, Ordering::Relaxed);
-    }
-    root_ref.store(block, Ordering::Release);
-    me.intent.set(Field::Alloc, 0);
+/// Builds an unlocked lock around a value and stores its root in `root_ref`. `more` words of zeros follow the cell's own:
+/// the lock's kind knows what for.
+pub fn create(me: &Me<'_>, root_ref: &Word, more: usize, value: &[u8], handles: &[u64]) -> Result<()> {
+    let words = create_zeroed(me, root_ref, WORDS + more)?;
     if !value.is_empty() || !handles.is_empty() {
         let value = new_block(me, value, handles)?;
         words[VALUE].store(value, Ordering::Release);
         me.intent.set(Field::Alloc, 0);
     }
     Ok(())
+}
+
+/// Builds a root of `count` zero words and stores its offset in `root_ref`.
+pub fn create_zeroed<'a>(me: &Me<'a>, root_ref: &Word, count: usize) -> Result<&'a [Word]> {
+    let block = me.alloc(count as u64 * 8, Field::Alloc)?;
+    let words = me.segment.words(block, count)?;
+    for word in words {
+        word.store(0, Ordering::Relaxed);
+    }
+    root_ref.store(block, Ordering::Release);
+    me.intent.set(Field::Alloc, 0);
+    Ok(words)
 }
 
 /// The lock word of the cell at `root`.

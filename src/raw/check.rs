@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::object::{self, Kind, State};
-use super::{names, pipe, recovery, ring, table};
+use super::{names, pipe, recovery, ring, sync, table};
 use crate::error::{Error, Result};
 use crate::mem::layout::{OBJECT_CHUNKS, header};
 use crate::mem::{Field, HeapStats, Segment};
@@ -58,9 +58,17 @@ pub fn check(segment: &Segment) -> Result<Report> {
         match entry.kind()? {
             Kind::Dict | Kind::Directory => table::check(segment, root)?,
             Kind::Queue => ring::check(segment, root)?,
-            Kind::Lock | Kind::Board => {}
             Kind::Connection => drop(pipe::read_end(segment, root)?),
             Kind::Pipe => pipe::check(segment, root)?,
+            Kind::Semaphore => sync::semaphore::check(segment, root)?,
+            Kind::Lock
+            | Kind::Board
+            | Kind::RLock
+            | Kind::RwLock
+            | Kind::Once
+            | Kind::Condition
+            | Kind::Event
+            | Kind::Barrier => {}
         }
         for holder in entry.holder_list() {
             if segment.liveness(holder)? == crate::mem::Liveness::Free {

@@ -19,7 +19,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::mem::{Me, Segment, Step, Word};
 
 const OWNER: u64 = 0xffff;
-const WAITERS: u64 = 1 << 16;
+/// Somebody may be asleep on the word.
+pub(super) const WAITERS: u64 = 1 << 16;
 const PROCESS_SHIFT: u32 = 32;
 const INCARNATION_SHIFT: u32 = 40;
 
@@ -73,12 +74,17 @@ pub fn acquire(me: &Me<'_>, word: &Word, deadline: Deadline) -> Step<Acquired> {
 /// [`acquire`] for the holder that `mine` names, in a world that `living` knows.
 #[inline]
 pub(super) fn acquire_as(living: &impl Living, mine: u64, word: &Word, deadline: Deadline) -> Step<Acquired> {
-    acquire_slowly(living, word, mine, deadline)
+    take(word, mine, deadline, &|seen| holder_is_gone(living, seen))
 }
 
+/// Writes `mine` into a word that is 0, or names somebody gone: the waiting that all locks have in common. Of the bits of
+/// `mine`, [`WAITERS`] must be clear.
+///
+/// # Errors
+/// `WouldDeadlock` if the word is `mine`; those of `is_gone`, which judges the holder that a word names.
 #[cold]
 #[inline(never)]
-fn acquire_slowly(living: &impl Living, word: &Word, mine: u64, deadline: Deadline) -> Step<Acquired> {
+pub(super) fn take(word: &Word, mine: u64, deadline: Deadline, is_gone: &dyn Fn(u64) -> Step<bool>) -> Step<Acquired> {
     let mut waiter = Waiter::until(deadline);
     let mut bit = 0;
     let mut looked = false;
@@ -100,7 +106,7 @@ fn acquire_slowly(living: &impl Living, word: &Word, mine: u64, deadline: Deadli
             Next::Sleep(_) => !std::mem::replace(&mut looked, true),
             Next::TimedOut => !looked, // a try looks once, too
         };
-        if due && holder_is_gone(living, seen)? {
+        if due && is_gone(seen)? {
             if word.cas(seen, mine | bit | (seen & WAITERS), Ordering::Acquire).is_ok() {
                 return Ok(Acquired::Recovered);
             }
@@ -130,7 +136,7 @@ fn acquire_slowly(living: &impl Living, word: &Word, mine: u64, deadline: Deadli
 ///
 /// # Errors
 /// `Stop::Dead` if it is dead and not yet recovered.
-fn holder_is_gone(living: &impl Living, seen: u64) -> Step<bool> {
+pub(super) fn holder_is_gone(living: &impl Living, seen: u64) -> Step<bool> {
     living.is_gone((seen >> PROCESS_SHIFT) as u32 & 0xff, (seen >> INCARNATION_SHIFT) as u32)
 }
 

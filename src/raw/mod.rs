@@ -20,5 +20,6 @@ pub mod pipe;
 pub mod recovery;
 pub mod ring;
 pub mod session;
+pub mod sync;
 pub mod table;
 pub mod wait;

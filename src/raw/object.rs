@@ -47,6 +47,20 @@ pub enum Kind {
     Lock = 3,
     /// The table of names.
     Directory = 4,
+    /// A lock that its thread may take again, and the value it guards.
+    RLock = 11,
+    /// A read-write lock and the value it guards.
+    RwLock = 12,
+    /// A semaphore.
+    Semaphore = 13,
+    /// A condition.
+    Condition = 14,
+    /// An event.
+    Event = 15,
+    /// A barrier.
+    Barrier = 16,
+    /// A value that is made once.
+    Once = 17,
     /// One end of a pipe.
     Connection = 25,
     /// A pipe.
@@ -55,14 +69,28 @@ pub enum Kind {
     Board = 30,
 }
 
-const KINDS: [Kind; 7] =
-    [Kind::Dict, Kind::Queue, Kind::Lock, Kind::Directory, Kind::Connection, Kind::Pipe, Kind::Board];
-
 impl Kind {
     /// The kind that `word` stands for.
     pub fn from_word(word: u64) -> Option<Kind> {
-        KINDS.into_iter().find(|kind| *kind as u64 == word)
+        Kind::ALL.into_iter().find(|kind| *kind as u64 == word)
     }
+
+    const ALL: [Kind; 14] = [
+        Kind::Dict,
+        Kind::Queue,
+        Kind::Lock,
+        Kind::Directory,
+        Kind::RLock,
+        Kind::RwLock,
+        Kind::Semaphore,
+        Kind::Condition,
+        Kind::Event,
+        Kind::Barrier,
+        Kind::Once,
+        Kind::Connection,
+        Kind::Pipe,
+        Kind::Board,
+    ];
 }
 
 /// An object's index and generation.
@@ -233,6 +261,11 @@ impl<'a> Entry<'a> {
     #[cfg_attr(debug_assertions, track_caller)]
     pub fn let_go(&self, process: u32) {
         self.holders()[process as usize / 64].fetch_and(!(1 << (process % 64)), Ordering::SeqCst);
+    }
+
+    /// Whether `process` holds it.
+    pub fn is_held_by(&self, process: u32) -> bool {
+        self.holders()[process as usize / 64].load(Ordering::SeqCst) >> (process % 64) & 1 == 1
     }
 
     /// Whether any process holds it.

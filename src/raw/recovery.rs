@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::object::{self, Entry, Kind, State};
-use super::{cell, collect, pipe, ring, table};
+use super::{cell, collect, pipe, ring, sync, table};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mem::{Field, Intent, Liveness, Me, Op, OpKind, Segment, Step, Stop};
 
@@ -113,6 +113,7 @@ fn resolve_structures(segment: &Segment, slot: u16, intent: &Intent<'_>) -> Resu
         OpKind::ObjectBuild | OpKind::ObjectDestroy => object::resolve(segment, slot, intent, op),
         OpKind::Collect => collect::resolve(segment, slot, intent),
         OpKind::CellPut => cell::resolve(segment, intent),
+        OpKind::SemaphoreTake | OpKind::SemaphoreGive => sync::semaphore::resolve(segment, slot, intent, op),
     }
 }
 
@@ -173,7 +174,7 @@ fn put_right(segment: &Segment, index: u32) -> Result<()> {
         }
     }
     for entry in object::entries(segment) {
-        entry?.let_go(index);
+        let_go(segment, entry?, index)?;
     }
     Ok(())
 }
@@ -191,6 +192,21 @@ pub fn settle_inheritance(segment: &Segment) -> Result<()> {
         segment.surrender();
     }
     settled
+}
+
+/// Clears the bit of `process` in an entry, after giving back the permits that it has of the object.
+pub fn let_go(segment: &Segment, entry: Entry<'_>, process: u32) -> Result<()> {
+    // While the bit is set the object stays. A corrupted semaphore keeps its permits, and nobody else suffers.
+    if entry.is_held_by(process)
+        && is_present(entry.status()?.state)
+        && matches!(entry.kind(), Ok(Kind::Semaphore))
+        && let Err(error) = sync::semaphore::give_back(segment, entry.root(), process)
+        && error.kind() != ErrorKind::Corrupted
+    {
+        return Err(error);
+    }
+    entry.let_go(process);
+    Ok(())
 }
 
 /// Makes dead process `index` let go of every latch, and leaves the rest of its recovery to [`recover`]: for an
@@ -329,7 +345,8 @@ pub fn visit_blocks(
     match entry.kind()? {
         Kind::Dict | Kind::Directory => table::visit(segment, root, f),
         Kind::Queue => ring::visit(segment, root, f),
-        Kind::Lock => cell::visit(segment, root, f),
+        Kind::Lock | Kind::RLock | Kind::RwLock | Kind::Once => cell::visit(segment, root, f),
+        Kind::Semaphore | Kind::Condition | Kind::Event | Kind::Barrier => Ok(()),
         Kind::Connection | Kind::Board => Ok(()),
         Kind::Pipe => pipe::visit(segment, root, f),
     }
@@ -341,7 +358,8 @@ pub fn visit_handles(segment: &Segment, entry: Entry<'_>, f: &mut dyn FnMut(u64)
         (0, _) | (_, Kind::Directory | Kind::Board) => Ok(()),
         (root, Kind::Dict) => table::visit_handles(segment, root, f),
         (root, Kind::Queue) => ring::visit_handles(segment, root, f),
-        (root, Kind::Lock) => cell::visit_handles(segment, root, f),
+        (root, Kind::Lock | Kind::RLock | Kind::RwLock | Kind::Once) => cell::visit_handles(segment, root, f),
+        (_, Kind::Semaphore | Kind::Condition | Kind::Event | Kind::Barrier) => Ok(()),
         (root, Kind::Connection) => pipe::visit_handles_of_end(segment, root, f),
         (root, Kind::Pipe) => pipe::visit_handles(segment, root, f),
     }

@@ -195,7 +195,7 @@ impl Session {
         }
         holds.counts.remove(&id.index);
         let entry = object::entry(&self.segment, id.index)?;
-        entry.let_go(self.segment.membership().me().index);
+        recovery::let_go(&self.segment, entry, self.segment.membership().me().index)?;
         drop(holds);
         collect::after_release(&self.segment, id.index)
     }
@@ -310,7 +310,9 @@ impl Session {
             let me = self.segment.membership().me().index;
             let forgotten = self.holds.get().try_lock().map_or(0, |holds| holds.counts.len());
             if forgotten > 0 && self.segment.still_member().is_ok() {
-                object::entries(&self.segment).flatten().for_each(|entry| entry.let_go(me));
+                for entry in object::entries(&self.segment).flatten() {
+                    let _ = recovery::let_go(&self.segment, entry, me);
+                }
             }
             recovery::leave(&self.segment);
         }

@@ -34,11 +34,24 @@ const ALLOWED: &[(&str, &str, &str)] = &[
     ("mem/members.rs", "state.store(pack(ALIVE", "joining"),
     ("mem/inherit.rs", "words[0].cas", "a segment full of the dead: `full_of_the_dead` in `tests/segments.rs`"),
     ("mem/step.rs", "", "the crash points themselves"),
-    ("raw/session.rs", "entry.let_go(me)", "leaving in good order ends the membership: `tests/kill.rs`"),
     ("raw/collect.rs", "state: State::Condemned, owner", "a race of two instructions; the same transition as `rescue`"),
     ("raw/lock.rs", "word.cas(0, mine", "a race: free again right behind a failed try; the same CAS as the try"),
     ("raw/table/put.rs", "intent.set(Field::Alloc2, 0)", "a race: a cell came free while an overflow bucket was made"),
     ("raw/table/split.rs", "me.intent.set(Field::Op, 0)", "no memory for a chunk; the store of every operation's end"),
+    ("raw/sync/condition.rs", "mine | WAITERS", "a holder that dies while others wait: `tests/sync_condition.rs`"),
+    (
+        "raw/sync/condition.rs",
+        "place.store(0, ",
+        "a wait that fails: this process is evicted, or the segment corrupted",
+    ),
+    (
+        "raw/sync/condition.rs",
+        "my_place.cas(notified, mine",
+        "two take over one notification: `tests/models/condition.rs`",
+    ),
+    ("raw/sync/rwlock.rs", "fetch_and(keep", "a race: sixteen times over a reader comes while others are let in"),
+    ("raw/sync/semaphore.rs", "me.intent.set(Field::Op, 0); //", "a race: the state changed between look and CAS"),
+    ("raw/sync/barrier.rs", "self.state().wake(", "a party late by an epoch: `tests/models/barrier.rs`"),
     // What follows needs a second thread between two instructions of the first. The storms come there at random, the
     // models and loom on purpose; a case here would have to stop a thread at a step, and there is no such thing yet.
     ("raw/object.rs", "entry.transition(status, State::Live, 0)", "acquiring a condemned object"),

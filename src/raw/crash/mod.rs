@@ -9,6 +9,8 @@ mod locks;
 mod objects;
 mod pipes;
 mod queues;
+mod sync;
+mod sync_locks;
 mod threads;
 
 use std::sync::Arc;
@@ -35,6 +37,8 @@ fn crash_at_every_step() {
     boards::cases(&suite);
     pipes::cases(&suite);
     threads::cases(&suite);
+    sync_locks::cases(&suite);
+    sync::cases(&suite);
     suite.finish();
     if !suite.is_partial() {
         super::ring::crash_tests::at_every_step(); // the states of a ring that its public operations do not make

@@ -1,0 +1,86 @@
+//! The event: a flag, and how often it has been set.
+//!
+//! The root block is one word: `sequence:62 | waiters:1 | flag:1`; the low half is the futex.
+//!
+//! # Thread safety and crash
+//!
+//! 1. Setting raises the sequence and sets the flag by one CAS; so a waiter knows that the event was set even if it has
+//!    been cleared by the time it looks.
+//! 2. Who sets takes the waiters' bit away and wakes all; who is about to sleep sets it by a CAS, so either the setter
+//!    sees the bit or the sleeper sees the flag.
+//! 3. A setter killed before its wake-up costs the sleepers one slice.
+
+use std::sync::atomic::Ordering;
+
+use super::super::cell;
+use super::super::wait::{Deadline, Next, Waiter};
+use crate::error::Result;
+use crate::mem::{Me, Segment, Word};
+
+const FLAG: u64 = 1;
+const WAITERS: u64 = 2;
+const ONE: u64 = 4;
+
+/// Builds an event that is not set.
+pub fn create(me: &Me<'_>, root_ref: &Word) -> Result<()> {
+    cell::create_zeroed(me, root_ref, 1).map(drop)
+}
+
+/// Whether it is set.
+#[inline]
+pub fn is_set(word: &Word) -> bool {
+    // Acquire: what was done before it was set is visible.
+    word.load(Ordering::Acquire) & FLAG != 0
+}
+
+/// Sets it and wakes all waiters.
+pub fn set(word: &Word) {
+    loop {
+        let seen = word.load(Ordering::Relaxed);
+        if seen & FLAG != 0 && word.cas(seen, seen, Ordering::Release).is_ok() {
+            return; // set already: the CAS publishes what this setter did before
+        }
+        if seen & FLAG != 0 {
+            continue; // somebody cleared it: their progress
+        }
+        let next = (seen.wrapping_add(ONE) | FLAG) & !WAITERS;
+        // LINEARIZES: the CAS; Release: a waiter sees what was done before.
+        if word.cas(seen, next, Ordering::Release).is_ok() {
+            if seen & WAITERS != 0 {
+                word.wake(u32::MAX);
+            }
+            return;
+        }
+    }
+}
+
+/// Clears it.
+pub fn clear(word: &Word) {
+    word.fetch_and(!FLAG, Ordering::AcqRel);
+}
+
+/// Waits until it is set, or has been since the wait began. False if the deadline passes first.
+///
+/// # Errors
+/// `Evicted` when this process was judged dead meanwhile.
+pub fn wait(segment: &Segment, word: &Word, deadline: Deadline) -> Result<bool> {
+    let first = word.load(Ordering::Acquire);
+    let mut seen = first;
+    let mut waiter = Waiter::until(deadline);
+    loop {
+        if seen & FLAG != 0 || (seen ^ first) & !(FLAG | WAITERS) != 0 {
+            return Ok(true);
+        }
+        match waiter.next() {
+            Next::Look => {}
+            Next::Sleep(slice) => {
+                segment.still_member()?;
+                if seen & WAITERS != 0 || word.cas(seen, seen | WAITERS, Ordering::Acquire).is_ok() {
+                    word.wait((seen | WAITERS) as u32, slice);
+                }
+            }
+            Next::TimedOut => return Ok(false),
+        }
+        seen = word.load(Ordering::Acquire);
+    }
+}

@@ -1,0 +1,237 @@
+//! Proves what semaphores promise: the counting, the bound, and that the owned permits of the dead come back.
+
+use std::time::{Duration, Instant};
+
+use commons::{BoundedSemaphore, ErrorKind, Event, Manager, Process, Result, Semaphore};
+
+const FOREVER: Duration = Duration::from_secs(600);
+const SOON: Duration = Duration::from_secs(20);
+
+/// Kills a child, and waits until it is dead.
+fn end(child: Process<()>) {
+    child.kill().unwrap();
+    assert!(child.join().is_err());
+}
+
+#[track_caller]
+fn assert_kind<T>(result: Result<T>, kind: ErrorKind) {
+    assert_eq!(result.err().expect("an error").kind(), kind);
+}
+
+fn manager() -> Manager {
+    Manager::new().unwrap()
+}
+
+#[test]
+fn counts_down_to_zero_then_fails_to_try_acquire() {
+    commons::init_test!();
+    fn take(semaphore: Semaphore) -> bool {
+        semaphore.try_acquire().unwrap()
+    }
+    let manager = manager();
+    let semaphore = manager.semaphore(3).unwrap();
+    for left in (0..3).rev() {
+        assert!(Process::spawn(semaphore.clone(), take).unwrap().join().unwrap());
+        assert_eq!(semaphore.available().unwrap(), left);
+    }
+    assert!(!Process::spawn(semaphore.clone(), take).unwrap().join().unwrap());
+    assert!(!semaphore.try_acquire().unwrap());
+    assert!(semaphore.try_permit().unwrap().is_none());
+    let empty = manager.semaphore(0).unwrap();
+    assert!(!empty.try_acquire().unwrap());
+    manager.check().unwrap();
+}
+
+#[test]
+fn plain_may_exceed_its_start_bounded_may_not() {
+    commons::init_test!();
+    let manager = manager();
+    let plain = manager.semaphore(1).unwrap();
+    plain.release().unwrap();
+    plain.release_many(5).unwrap();
+    assert_eq!(plain.available().unwrap(), 7);
+    let bounded = manager.bounded_semaphore(2).unwrap();
+    assert_kind(bounded.release(), ErrorKind::NotHeld);
+    bounded.acquire().unwrap();
+    assert_kind(bounded.release_many(2), ErrorKind::NotHeld);
+    assert_eq!(bounded.available().unwrap(), 1, "nothing is released by half");
+    bounded.release().unwrap();
+    assert_kind(bounded.release(), ErrorKind::NotHeld);
+    // An owned permit comes back by itself: nobody else may release it.
+    let permit = bounded.permit().unwrap();
+    assert_kind(bounded.release(), ErrorKind::NotHeld);
+    drop(permit);
+    assert_eq!(bounded.available().unwrap(), 2);
+    manager.check().unwrap();
+}
+
+#[test]
+fn too_many_releases_are_errors() {
+    commons::init_test!();
+    let manager = manager();
+    let semaphore = manager.semaphore(u32::MAX).unwrap();
+    assert_kind(semaphore.release(), ErrorKind::TooMany);
+    assert_kind(semaphore.release_many(0), ErrorKind::InvalidInput);
+    semaphore.acquire().unwrap();
+    semaphore.release().unwrap();
+    assert_kind(semaphore.release_many(u32::MAX), ErrorKind::TooMany);
+    assert_eq!(semaphore.available().unwrap(), u32::MAX);
+    let bounded = manager.bounded_semaphore(u32::MAX).unwrap();
+    assert_kind(bounded.release(), ErrorKind::NotHeld);
+    let permits: Vec<_> = (0..32767).map(|_| semaphore.permit().unwrap()).collect();
+    assert_kind(semaphore.permit(), ErrorKind::TooMany);
+    drop(permits);
+    assert_eq!(semaphore.available().unwrap(), u32::MAX);
+    manager.check().unwrap();
+}
+
+#[test]
+fn timed_acquire_fails_after_about_the_timeout_and_leaves_nothing_behind() {
+    commons::init_test!();
+    let manager = manager();
+    let semaphore = manager.semaphore(1).unwrap();
+    let permit = semaphore.permit().unwrap();
+    for timeout in [Duration::ZERO, Duration::from_micros(20), Duration::from_millis(80)] {
+        let start = Instant::now();
+        assert!(!semaphore.acquire_timeout(timeout).unwrap());
+        assert!(semaphore.permit_timeout(timeout).unwrap().is_none());
+        assert!(start.elapsed() >= 2 * timeout && start.elapsed() < timeout + SOON);
+    }
+    drop(permit);
+    assert_eq!(semaphore.available().unwrap(), 1);
+    assert!(semaphore.acquire_timeout(Duration::MAX).unwrap());
+    manager.check().unwrap();
+}
+
+fn own((semaphore, ready): (Semaphore, Event)) {
+    let permits: Vec<_> = (0..3).map(|_| semaphore.permit().unwrap()).collect();
+    ready.set().unwrap();
+    std::thread::sleep(FOREVER);
+    drop(permits);
+}
+
+/// A process is killed that owns all permits, while others wait for one each.
+#[test]
+fn owned_permits_return_on_death() {
+    commons::init_test!();
+    fn wait(semaphore: Semaphore) -> bool {
+        semaphore.permit_timeout(SOON).unwrap().is_some()
+    }
+    let manager = manager();
+    let (semaphore, ready) = (manager.semaphore(3).unwrap(), manager.event().unwrap());
+    let owner = Process::spawn((semaphore.clone(), ready.clone()), own).unwrap();
+    ready.wait().unwrap();
+    let waiters: Vec<_> = (0..2).map(|_| Process::spawn(semaphore.clone(), wait).unwrap()).collect();
+    std::thread::sleep(Duration::from_millis(30));
+    assert!(!semaphore.try_acquire().unwrap());
+    end(owner);
+    assert!(semaphore.acquire_timeout(SOON).unwrap());
+    waiters.into_iter().for_each(|waiter| assert!(waiter.join().unwrap()));
+    semaphore.release().unwrap();
+    manager.recover().unwrap();
+    assert_eq!(semaphore.available().unwrap(), 3);
+    manager.check().unwrap();
+}
+
+/// A plain permit is nobody's: it does not come back.
+#[test]
+fn plain_permits_do_not_return_on_death() {
+    commons::init_test!();
+    fn take((semaphore, ready): (BoundedSemaphore, Event)) {
+        semaphore.acquire().unwrap();
+        ready.set().unwrap();
+        std::thread::sleep(FOREVER);
+    }
+    let manager = manager();
+    let (semaphore, ready) = (manager.bounded_semaphore(1).unwrap(), manager.event().unwrap());
+    let owner = Process::spawn((semaphore.clone(), ready.clone()), take).unwrap();
+    ready.wait().unwrap();
+    end(owner);
+    manager.recover().unwrap();
+    assert!(!semaphore.acquire_timeout(Duration::from_millis(20)).unwrap());
+    semaphore.release().unwrap();
+    assert!(semaphore.try_acquire().unwrap());
+}
+
+/// Permits that a process forgets come back when it lets go of the semaphore.
+#[test]
+fn forgotten_permits_return_with_the_handle() {
+    commons::init_test!();
+    fn forget(semaphore: Semaphore) {
+        std::mem::forget(semaphore.permit().unwrap());
+        std::mem::forget(semaphore.permit().unwrap());
+    }
+    let manager = manager();
+    let semaphore = manager.semaphore(2).unwrap();
+    Process::spawn(semaphore.clone(), forget).unwrap().join().unwrap();
+    assert!(semaphore.acquire_timeout(SOON).unwrap() && semaphore.acquire_timeout(SOON).unwrap());
+    manager.check().unwrap();
+}
+
+/// Never more holders than permits, plain and owned in one semaphore, between processes.
+#[test]
+fn never_more_holders_than_permits() {
+    commons::init_test!();
+    fn work((semaphore, inside, owned): (Semaphore, Semaphore, bool)) {
+        for _ in 0..300 {
+            let permit = owned.then(|| semaphore.permit().unwrap());
+            if !owned {
+                semaphore.acquire().unwrap();
+            }
+            assert!(inside.try_acquire().unwrap(), "more holders than permits");
+            inside.release().unwrap();
+            match permit {
+                Some(permit) => drop(permit),
+                None => semaphore.release().unwrap(),
+            }
+        }
+    }
+    let manager = manager();
+    let (semaphore, inside) = (manager.semaphore(2).unwrap(), manager.semaphore(2).unwrap());
+    let start = |i| Process::spawn((semaphore.clone(), inside.clone(), i % 2 == 0), work).unwrap();
+    let children: Vec<_> = (0..4).map(start).collect();
+    children.into_iter().for_each(|child| child.join().unwrap());
+    assert_eq!(semaphore.available().unwrap(), 2);
+    manager.check().unwrap();
+}
+
+/// Owners are killed at random, over and over: in the end every permit is there.
+#[test]
+fn storm() {
+    commons::init_test!();
+    fn work(semaphore: Semaphore) {
+        loop {
+            let first = semaphore.permit().unwrap();
+            let second = semaphore.try_permit().unwrap();
+            drop((first, second));
+        }
+    }
+    let manager = manager();
+    let semaphore = manager.semaphore(3).unwrap();
+    let mut workers: Vec<_> = (0..3).map(|_| Process::spawn(semaphore.clone(), work).unwrap()).collect();
+    for round in 0..30 {
+        std::thread::sleep(Duration::from_millis(3 + round % 7));
+        let fresh = Process::spawn(semaphore.clone(), work).unwrap();
+        let old = std::mem::replace(&mut workers[round as usize % 3], fresh);
+        end(old);
+    }
+    workers.into_iter().for_each(end);
+    for _ in 0..3 {
+        assert!(semaphore.acquire_timeout(SOON).unwrap());
+    }
+    assert!(!semaphore.try_acquire().unwrap());
+    manager.check().unwrap();
+}
+
+#[test]
+fn semaphores_nest_as_values_and_have_names() {
+    commons::init_test!();
+    let manager = manager();
+    let dict = manager.dict::<u8, Semaphore>().unwrap();
+    let semaphore = manager.named("s").semaphore(4).unwrap();
+    dict.insert(&1, &semaphore).unwrap();
+    assert_eq!(dict.get(&1).unwrap(), Some(semaphore));
+    assert_eq!(manager.existing("s").semaphore(9).unwrap().available().unwrap(), 4);
+    assert_kind(manager.existing("s").bounded_semaphore(4), ErrorKind::TypeMismatch);
+    manager.check().unwrap();
+}
