@@ -93,6 +93,8 @@ thread_local! {
     /// Handles that the value being encoded holds.
     static NESTED: RefCell<Vec<(SegmentId, ObjectId)>> = const { RefCell::new(Vec::new()) };
     static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    /// The segment that the value being encoded is for: see [`inside`].
+    static INSIDE: Cell<Option<SegmentId>> = const { Cell::new(None) };
     /// Why the last handle could not be decoded: serde's errors carry text only.
     static REASON: Cell<Option<Error>> = const { Cell::new(None) };
 }
@@ -103,6 +105,24 @@ const BUFFER_KEPT: usize = 64 * 1024;
 /// Notes that the value being encoded holds a handle of object `id`.
 pub(crate) fn note_handle(segment: SegmentId, id: ObjectId) {
     NESTED.with_borrow_mut(|nested| nested.push((segment, id)));
+}
+
+/// Encodes what is to be stored in `segment`, or compared with what is: a handle of the same segment says then which
+/// object it means, and not where this process found the segment, so that every process encodes it alike.
+pub(crate) fn inside<R>(segment: SegmentId, encode: impl FnOnce() -> R) -> R {
+    struct Restore(Option<SegmentId>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            INSIDE.set(self.0);
+        }
+    }
+    let _outer = Restore(INSIDE.replace(Some(segment)));
+    encode()
+}
+
+/// Whether what is being encoded stays in `segment`.
+pub(crate) fn is_inside(segment: SegmentId) -> bool {
+    INSIDE.get() == Some(segment)
 }
 
 /// Notes why a handle could not be decoded.

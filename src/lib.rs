@@ -18,27 +18,39 @@
 //! [`Process`] runs a function in a fresh process of the same program and gives it handles as arguments. Every
 //! failure is an [`Error`] with a [kind](ErrorKind). How it works inside is told in `ARCHITECTURE.md`.
 
+mod array;
+mod block;
 mod codec;
 mod dict;
 mod error;
 mod handle;
+mod list;
 mod lock;
 mod manager;
 mod mem;
+mod namespace;
 mod os;
 mod process;
 mod queue;
 mod raw;
+mod set;
 #[doc(hidden)]
 pub mod testing;
+mod value;
 
+pub use array::{Array, ArrayGuard, Element};
+pub use block::{Block, BlockView};
 pub use codec::{Auto, Codec, Decode, Encode, Encoded, Pod};
 pub use dict::{Dict, Exchange, Integer, Iter};
 pub use error::{Error, ErrorKind, Result};
+pub use list::{Iter as ListIter, List};
 pub use lock::{Acquire, Held, Lock, LockGuard};
 pub use manager::{Builder, Manager, ObjectInfo, ObjectKind, Place, Report};
 pub use mem::HeapStats;
+pub use namespace::Namespace;
 #[doc(hidden)]
 pub use process::enter_test;
 pub use process::{Process, ProcessBuilder, init};
 pub use queue::{Put, Queue};
+pub use set::{Elements, Set};
+pub use value::Value;

@@ -7,6 +7,7 @@ use crate::codec::{Auto, Codec, Encode, fingerprint};
 use crate::dict::prepare_handles;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::{Handle, handle_traits};
+use crate::mem::Segment;
 use crate::raw::lock::Acquired;
 use crate::raw::object::{BEARS, Kind, NESTED, ObjectId};
 use crate::raw::session::Session;
@@ -62,6 +63,15 @@ impl<G> Held<G> {
         }
     }
 
+    /// The same about what `f` makes of the guard.
+    #[inline]
+    pub(crate) fn map<H>(self, f: impl FnOnce(G) -> H) -> Held<H> {
+        match self {
+            Held::Clean(guard) => Held::Clean(f(guard)),
+            Held::Recovered(guard) => Held::Recovered(f(guard)),
+        }
+    }
+
     /// Whether the last holder died holding it.
     pub fn is_recovered(&self) -> bool {
         matches!(self, Held::Recovered(_))
@@ -78,6 +88,30 @@ pub enum Acquire {
     Recovered,
     /// Time was up.
     TimedOut,
+}
+
+/// Takes the lock that is the first word at `root`, and how its word names the holder.
+#[inline]
+fn take(segment: &Segment, root: u64, deadline: Deadline) -> Result<(Acquired, u64)> {
+    let word = cell::lock_word(segment, root)?;
+    if let Some(holder) = lock::try_acquire(segment, word) {
+        return Ok((Acquired::Clean, holder));
+    }
+    recovery::run(segment, |me| Ok((lock::acquire(me, word, deadline)?, lock::word_for(me))))
+}
+
+#[inline]
+fn held((acquired, holder): (Acquired, u64)) -> Option<Held<u64>> {
+    match acquired {
+        Acquired::Clean => Some(Held::Clean(holder)),
+        Acquired::Recovered => Some(Held::Recovered(holder)),
+        Acquired::TimedOut => None,
+    }
+}
+
+/// The same for other objects that have a lock: how its word names the holder; `None` if time was up.
+pub(crate) fn hold(segment: &Segment, root: u64, deadline: Deadline) -> Result<Option<Held<u64>>> {
+    take(segment, root, deadline).map(held)
 }
 
 impl<T, C: Codec<T>> Lock<T, C> {
@@ -99,22 +133,12 @@ impl<T, C: Codec<T>> Lock<T, C> {
 
     #[inline]
     fn take(&self, deadline: Deadline) -> Result<(Acquired, u64)> {
-        let segment = self.handle.hold.segment()?;
-        let word = cell::lock_word(segment, self.handle.root)?;
-        if let Some(holder) = lock::try_acquire(segment, word) {
-            return Ok((Acquired::Clean, holder));
-        }
-        recovery::run(segment, |me| Ok((lock::acquire(me, word, deadline)?, lock::word_for(me))))
+        take(self.handle.hold.segment()?, self.handle.root, deadline)
     }
 
     #[inline]
-    fn guard(&self, (acquired, holder): (Acquired, u64)) -> Option<Held<LockGuard<'_, T, C>>> {
-        let guard = || LockGuard { lock: self, holder, not_send: PhantomData };
-        match acquired {
-            Acquired::Clean => Some(Held::Clean(guard())),
-            Acquired::Recovered => Some(Held::Recovered(guard())),
-            Acquired::TimedOut => None,
-        }
+    fn guard(&self, acquired: (Acquired, u64)) -> Option<Held<LockGuard<'_, T, C>>> {
+        held(acquired).map(|held| held.map(|holder| LockGuard { lock: self, holder, not_send: PhantomData }))
     }
 
     /// Waits for the lock.

@@ -65,10 +65,19 @@ pub enum OpKind {
     Collect = 11,
     /// Replace the value of a cell: `Cell` its word.
     CellPut = 12,
+    /// Replace what a slot under a latch refers to: `Object` the root, whose first word is the latch, `Cell` the slot
+    /// once it is found.
+    SlotPut = 20,
+    /// Append to a list: `Object` the root, `Cell` the new head once it is known.
+    ListPush = 21,
+    /// Take an element off an end of a list: the same.
+    ListPop = 22,
+    /// Replace the spine of a list: `Object` the root.
+    ListSplice = 23,
 }
 
 impl OpKind {
-    const ALL: [OpKind; 12] = [
+    const ALL: [OpKind; 16] = [
         OpKind::TablePut,
         OpKind::TableRemove,
         OpKind::TableSplit,
@@ -81,6 +90,10 @@ impl OpKind {
         OpKind::ObjectDestroy,
         OpKind::Collect,
         OpKind::CellPut,
+        OpKind::SlotPut,
+        OpKind::ListPush,
+        OpKind::ListPop,
+        OpKind::ListSplice,
     ];
 }
 

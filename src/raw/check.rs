@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::object::{self, Kind, State};
-use super::{names, recovery, ring, table};
+use super::{array, list, names, recovery, ring, table, value};
 use crate::error::{Error, Result};
 use crate::mem::layout::{OBJECT_CHUNKS, header};
 use crate::mem::{Field, HeapStats, Segment};
@@ -56,9 +56,12 @@ pub fn check(segment: &Segment) -> Result<Report> {
         reach(root)?;
         recovery::visit_blocks(segment, entry, root, &mut |_, block| reach(block))?;
         match entry.kind()? {
-            Kind::Dict | Kind::Directory => table::check(segment, root)?,
+            Kind::Dict | Kind::Directory | Kind::Set | Kind::Namespace => table::check(segment, root)?,
             Kind::Queue => ring::check(segment, root)?,
             Kind::Lock => {}
+            Kind::Value => value::check(segment, root)?,
+            Kind::List => list::check(segment, root)?,
+            Kind::Array | Kind::Block => array::check(segment, root)?,
         }
         for holder in entry.holder_list() {
             if segment.liveness(holder)? == crate::mem::Liveness::Free {

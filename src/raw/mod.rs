@@ -4,12 +4,14 @@
 //! structures together: it knows what each kind of operation leaves, and every operation of the floor above runs through
 //! [`recovery::run`].
 
+pub mod array;
 pub mod cell;
 pub mod check;
 pub mod collect;
 #[cfg(all(test, debug_assertions))]
 mod crash;
 pub mod latch;
+pub mod list;
 pub mod lock;
 #[cfg(all(test, loom))]
 mod loom_tests;
@@ -18,5 +20,7 @@ pub mod object;
 pub mod recovery;
 pub mod ring;
 pub mod session;
+pub mod slot;
 pub mod table;
+pub mod value;
 pub mod wait;

@@ -47,12 +47,37 @@ pub enum Kind {
     Lock = 3,
     /// The table of names.
     Directory = 4,
+    /// A hash table whose values are empty.
+    Set = 5,
+    /// A hash table of attributes by name.
+    Namespace = 6,
+    /// One value, changed atomically.
+    Value = 7,
+    /// A sequence.
+    List = 8,
+    /// Numbers in place.
+    Array = 9,
+    /// Bytes in place.
+    Block = 10,
 }
+
+const KINDS: [Kind; 10] = [
+    Kind::Dict,
+    Kind::Queue,
+    Kind::Lock,
+    Kind::Directory,
+    Kind::Set,
+    Kind::Namespace,
+    Kind::Value,
+    Kind::List,
+    Kind::Array,
+    Kind::Block,
+];
 
 impl Kind {
     /// The kind that `word` stands for.
     pub fn from_word(word: u64) -> Option<Kind> {
-        [Kind::Dict, Kind::Queue, Kind::Lock, Kind::Directory].into_iter().find(|kind| *kind as u64 == word)
+        KINDS.into_iter().find(|kind| *kind as u64 == word)
     }
 }
 

@@ -49,7 +49,7 @@ mod split;
 mod tests;
 mod visit;
 
-pub use entry::{ValueCopy, load_words, store_bytes, words_for};
+pub use entry::{ValueCopy, equal_bytes, load_words, store_bytes, word_of, words_for};
 pub use iterate::{Cursor, Pair};
 pub use put::{Expect, Put};
 pub use recover::{resolve, resume_clear};
@@ -91,7 +91,7 @@ pub enum Shape {
     Inline {
         /// Words of a key.
         key: u8,
-        /// Words of a value.
+        /// Words of a value; 0 if values are empty, as in a set.
         value: u8,
     },
     /// Entries are blocks.
@@ -103,7 +103,7 @@ impl Shape {
     #[inline]
     pub fn for_lengths(key: Option<usize>, value: Option<usize>) -> Shape {
         match (key, value) {
-            (Some(key @ 1..=24), Some(value @ 1..=24)) if key.div_ceil(8) + value.div_ceil(8) <= 4 => {
+            (Some(key @ 1..=24), Some(value @ 0..=24)) if key.div_ceil(8) + value.div_ceil(8) <= 4 => {
                 Shape::Inline { key: key.div_ceil(8) as u8, value: value.div_ceil(8) as u8 }
             }
             _ => Shape::Boxed,

@@ -56,6 +56,9 @@ impl Table {
             (1, 2) => self.get_inline::<1, 2>(segment, hash, key, &mut out)?,
             (1, 3) => self.get_inline::<1, 3>(segment, hash, key, &mut out)?,
             (2, 2) => self.get_inline::<2, 2>(segment, hash, key, &mut out)?,
+            (1, 0) => self.get_inline::<1, 0>(segment, hash, key, &mut out)?,
+            (2, 0) => self.get_inline::<2, 0>(segment, hash, key, &mut out)?,
+            (3, 0) => self.get_inline::<3, 0>(segment, hash, key, &mut out)?,
             _ => self.get_inline::<3, 1>(segment, hash, key, &mut out)?,
         };
         Ok(found.map(|len| read(&zerocopy::IntoBytes::as_bytes(&out)[..len])))
