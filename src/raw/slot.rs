@@ -148,23 +148,32 @@ fn read_persistently<R>(
         if let Some(result) = attempt(segment, latch, look)? {
             return Ok(result);
         }
-        if let Ok(me) = segment.enter() {
-            announce(&me, root);
-            let taken = latch::try_acquire(&me, latch).then(|| {
-                let result = look(&Look::begin(latch));
-                latch::release(latch);
-                result
-            });
-            me.intent.set(Field::Op, 0);
-            if let Some(result) = taken {
-                return result;
-            }
+        if let Some(result) = try_read_latched(segment, root, look)? {
+            return Ok(result);
         }
         if round % 64 == 63 {
             std::thread::yield_now();
         }
     }
     Err(Error::new(ErrorKind::Contended, "reading what never rests"))
+}
+
+/// One look under the latch, if it is free and this thread may take it. `None` if not.
+pub(super) fn try_read_latched<R>(
+    segment: &Segment,
+    root: u64,
+    look: &mut impl FnMut(&Look<'_>) -> Result<R>,
+) -> Result<Option<R>> {
+    let Ok(me) = segment.enter() else { return Ok(None) };
+    let latch = segment.word(root)?;
+    announce(&me, root);
+    let result = latch::try_acquire(&me, latch).then(|| {
+        let result = look(&Look::begin(latch));
+        latch::release(latch);
+        result
+    });
+    me.intent.set(Field::Op, 0);
+    result.transpose()
 }
 
 /// As [`read`], without ever taking the latch: for a collector, whose intent is in use.
@@ -195,7 +204,14 @@ pub fn read_at_rest<R>(segment: &Segment, root: u64, mut look: impl FnMut(&Look<
             return Ok(result);
         }
     }
+    read_latched(segment, root, look)
+}
+
+/// One look under the latch, which it waits for.
+#[cold]
+pub(super) fn read_latched<R>(segment: &Segment, root: u64, mut look: impl FnMut(&Look<'_>) -> Result<R>) -> Result<R> {
     recovery::run(segment, |me| {
+        let latch = me.segment.word(root)?;
         announce(me, root);
         latch::acquire(me, latch)?;
         let result = look(&Look::begin(latch));

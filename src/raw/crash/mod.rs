@@ -1,13 +1,17 @@
 //! Crash at every step: each operation on each small state is killed at each of its stores.
 
+mod array;
 mod coverage;
 mod dict;
 mod harness;
 mod heap;
+mod list;
 mod locks;
 mod objects;
 mod queues;
+mod set;
 mod threads;
+mod value;
 
 use std::sync::Arc;
 
@@ -31,6 +35,10 @@ fn crash_at_every_step() {
     locks::cases(&suite);
     queues::cases(&suite);
     threads::cases(&suite);
+    value::cases(&suite);
+    set::cases(&suite);
+    list::cases(&suite);
+    array::cases(&suite);
     suite.finish();
     if !suite.is_partial() {
         super::ring::crash_tests::at_every_step(); // the states of a ring that its public operations do not make
