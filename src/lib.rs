@@ -1,6 +1,6 @@
 //! `commons`: Python's `multiprocessing` for Rust, with no server process.
 //!
-//! Shared dicts, queues and locks live in memory-mapped segments; a handle is a segment and a place in it, and every
+//! Shared dicts, lists, sets, queues, values, arrays and locks live in memory-mapped segments; a handle is a segment and a place in it, and every
 //! process works on the segment directly. Any process may be killed at any instruction: the others go on, nothing
 //! acknowledged is lost, nothing leaks.
 //!
@@ -14,7 +14,21 @@
 //! # Ok::<(), commons::Error>(())
 //! ```
 //!
-//! Start at [`Manager`], which creates and opens segments and the objects in them: [`Dict`], [`Queue`], [`Lock`].
+//! Start at [`Manager`], which creates and opens segments and the objects in them: [`Dict`], [`List`], [`Set`],
+//! [`Namespace`], [`Queue`], [`Lock`], one [`Value`], an [`Array`] of numbers, a [`Block`] of bytes. Every handle is a
+//! value that any container can hold:
+//!
+//! ```
+//! # use commons::{List, Manager};
+//! let manager = Manager::new()?;
+//! let lines = manager.list::<String>()?;
+//! let files = manager.dict::<String, List<String>>()?;
+//! files.insert("a.txt", &lines)?;
+//! files.get("a.txt")?.expect("inserted").push(&"first".to_owned())?;
+//! assert_eq!(lines.get(0)?, "first");
+//! # Ok::<(), commons::Error>(())
+//! ```
+//!
 //! [`Process`] runs a function in a fresh process of the same program and gives it handles as arguments. Every
 //! failure is an [`Error`] with a [kind](ErrorKind). How it works inside is told in `ARCHITECTURE.md`.
 
