@@ -490,12 +490,12 @@ impl<K, V, KC: Codec<K>, VC: Codec<V>> Dict<K, V, KC, VC> {
         key: &[u8],
         value: &V,
         expect: Expect<'_>,
-        mut old: Option<&mut ValueCopy>,
+        old: Option<&mut ValueCopy>,
     ) -> Result<Put> {
         VC::with_encoded(value, |encoded| {
             let handles = self.prepare_handles(segment, &encoded)?;
             with_padded(Self::shape(), encoded.bytes(), |value| {
-                self.put_bytes(segment, hash, key, value, &handles, expect, old.as_deref_mut())
+                self.put_bytes(segment, hash, key, value, &handles, expect, old)
             })
         })?
     }

@@ -82,7 +82,8 @@ impl Area {
         let words = root(segment, root_block)?;
         let bytes = words[BYTES].load(Ordering::Acquire);
         let chunks: Arc<[u64]> = words[FIRST_CHUNK..].iter().map(|word| word.load(Ordering::Acquire)).collect();
-        if bytes.div_ceil(CHUNK) != chunks.len() as u64 {
+        // Chunks do not overlap, so more than there is in the segment is a lie.
+        if bytes.div_ceil(CHUNK) != chunks.len() as u64 || bytes > segment.committed() {
             return Err(Error::corrupted("the length of an array"));
         }
         Ok(Area { bytes, chunks })

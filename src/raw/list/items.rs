@@ -77,7 +77,7 @@ impl New<'_> {
     }
 
     /// Stores them into the first of `slots`.
-    pub fn store(&self, slots: &[Word]) {
+    pub fn fill(&self, slots: &[Word]) {
         for (i, slot) in slots[..self.len() as usize].iter().enumerate() {
             let word = match self {
                 New::Few(words) => words[i],

@@ -103,7 +103,7 @@ impl List {
     /// Under the latch, with room.
     #[inline]
     fn append(&self, me: &Me<'_>, spine: &Spine<'_>, new: New<'_>) {
-        new.store(spine.room());
+        new.fill(spine.room());
         let head = Head { len: spine.head.len + new.len(), ..spine.head }.pack();
         if self.boxed {
             me.intent.set(Field::Cell, head);

@@ -81,6 +81,8 @@ impl List {
     /// Those of `range`.
     pub fn snapshot(&self, segment: &Segment, range: impl Fn(u64) -> Result<Range<u64>>) -> Result<Snapshot> {
         let mut copy = Snapshot::default();
+        // Blocks do not overlap, so more than there is in the segment is a lie.
+        let most = (segment.committed() / 8) as usize;
         slot::read_at_rest(segment, self.root, |look| {
             copy.words.clear();
             copy.ends.clear();
@@ -99,6 +101,9 @@ impl List {
                         8
                     }
                 };
+                if copy.words.len() > most {
+                    return Err(slot::changed());
+                }
                 copy.ends.push((copy.words.len(), len));
             }
             Ok(())
@@ -183,8 +188,8 @@ impl List {
         Ok(Changed { done, dropped_handles: false })
     }
 
-    /// Appends the handles in the elements from `from` on, `count` of them at most, to `out`; whether there are more
-    /// elements.
+    /// Appends the handles in the elements from `from` on, `count` of them at most, to `out`. Under which arrangement it
+    /// found them, and whether there are more.
     pub(super) fn handles_from(
         &self,
         segment: &Segment,
@@ -192,12 +197,17 @@ impl List {
         from: usize,
         count: usize,
         out: &mut Vec<u64>,
-    ) -> Result<bool> {
-        let slots = self.spine(segment)?.map_or(&[][..], |spine| spine.slots());
-        let rest = slots.get(from..).unwrap_or(&[]);
+    ) -> Result<(Arrangement, bool)> {
+        let moves = self.root(segment)?[super::root::MOVES].load(Ordering::Acquire);
+        let Some(spine) = self.spine(segment)? else { return Ok(((moves, 0, 0), false)) };
+        let rest = spine.slots().get(from..).unwrap_or(&[]);
         for slot in rest.iter().take(count) {
             look.copy_handles(segment, slot.load(Ordering::Acquire), out)?;
         }
-        Ok(rest.len() > count)
+        Ok(((moves, spine.off, spine.head.start), rest.len() > count))
     }
 }
+
+/// What is another as soon as elements have got other indices: the commit itself changes the spine or where it starts, and
+/// before a spine can come again the number of moves has risen.
+pub(super) type Arrangement = (u64, u64, u64);

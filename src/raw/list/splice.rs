@@ -184,7 +184,7 @@ impl List {
             let after = &rest[(plan.doomed.end - plan.doomed.start) as usize..];
             let (front, back) = to.split_at(before.len());
             copy(before, front);
-            new.store(back);
+            new.fill(back);
             copy(after, &back[new.len() as usize..]);
         })
     }

@@ -44,14 +44,12 @@ pub fn visit_handles(segment: &Segment, root_block: u64, f: &mut dyn FnMut(u64) 
     if !list.boxed {
         return Ok(());
     }
-    let moves = &segment.words(root_block, root::WORDS)?[root::MOVES];
     for _ in 0..RESTARTS {
         let (mut from, mut began, mut handles) = (0, None, Vec::new());
         loop {
             let (now, more) = slot::read_unlatched(segment, root_block, |look| {
                 handles.clear();
-                let more = list.handles_from(segment, look, from, CHUNK, &mut handles)?;
-                Ok((moves.load(Ordering::Relaxed), more))
+                list.handles_from(segment, look, from, CHUNK, &mut handles)
             })?;
             handles.iter().try_for_each(|handle| f(*handle))?;
             if *began.get_or_insert(now) != now {

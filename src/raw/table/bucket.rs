@@ -85,7 +85,7 @@ impl Geometry {
         let (key, value) = ((word >> 8) as u8, word as u8);
         let shape = match word >> 16 & 1 {
             1 => Shape::Boxed,
-            _ if key >= 1 && key <= 3 && value <= 3 && key + value <= 4 => Shape::Inline { key, value },
+            _ if matches!(key, 1..=3) && value <= 3 && key + value <= 4 => Shape::Inline { key, value },
             _ => return Err(Error::corrupted("the geometry of a table")),
         };
         let geometry = Geometry::of(shape);
