@@ -95,6 +95,8 @@ thread_local! {
     static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
     /// Whether a value that was encoded names a segment without any object of it.
     static SEGMENT: Cell<bool> = const { Cell::new(false) };
+    /// The segment that the value being encoded is for: see [`inside`].
+    static INSIDE: Cell<Option<SegmentId>> = const { Cell::new(None) };
     /// Why the last handle could not be decoded: serde's errors carry text only.
     static REASON: Cell<Option<Error>> = const { Cell::new(None) };
 }
@@ -115,6 +117,24 @@ pub(crate) fn note_segment() {
 /// Whether that was noted since the last call.
 pub(crate) fn take_segment_note() -> bool {
     SEGMENT.take()
+}
+
+/// Encodes what is to be stored in `segment`, or compared with what is: a handle of the same segment says then which
+/// object it means, and not where this process found the segment, so that every process encodes it alike.
+pub(crate) fn inside<R>(segment: SegmentId, encode: impl FnOnce() -> R) -> R {
+    struct Restore(Option<SegmentId>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            INSIDE.set(self.0);
+        }
+    }
+    let _outer = Restore(INSIDE.replace(Some(segment)));
+    encode()
+}
+
+/// Whether what is being encoded stays in `segment`.
+pub(crate) fn is_inside(segment: SegmentId) -> bool {
+    INSIDE.get() == Some(segment)
 }
 
 /// serde's error for a handle that could not be decoded, whose reason is kept aside.

@@ -46,7 +46,7 @@ use crate::raw::{collect, names, recovery};
 /// # Ok::<(), commons::Error>(())
 /// ```
 pub struct Dict<K, V, KC = Auto, VC = Auto> {
-    handle: Handle,
+    pub(crate) handle: Handle,
     table: Table,
     types: PhantomData<fn() -> (K, V, KC, VC)>,
 }
@@ -85,18 +85,18 @@ impl<K, V, KC: Codec<K>, VC: Codec<V>> Dict<K, V, KC, VC> {
     }
 
     /// The same dict by another handle of it: nothing is read again.
-    fn with_handle(&self, handle: Handle) -> Self {
+    pub(crate) fn with_handle(&self, handle: Handle) -> Self {
         Dict { handle, table: self.table, types: PhantomData }
     }
 
     #[inline(always)]
-    fn segment(&self) -> Result<&Segment> {
+    pub(crate) fn segment(&self) -> Result<&Segment> {
         self.handle.hold.segment()
     }
 
     /// Encodes a key, padded to whole words where entries are stored in place, and hashes it.
     #[inline(always)]
-    fn with_key<Q: ?Sized, R>(&self, key: &Q, f: impl FnOnce(&Segment, u64, &[u8]) -> Result<R>) -> Result<R>
+    pub(crate) fn with_key<Q: ?Sized, R>(&self, key: &Q, f: impl FnOnce(&Segment, u64, &[u8]) -> Result<R>) -> Result<R>
     where
         KC: Encode<Q>,
     {
@@ -112,8 +112,7 @@ impl<K, V, KC: Codec<K>, VC: Codec<V>> Dict<K, V, KC, VC> {
     }
 
     fn decode_pair(pair: &Pair) -> Result<(K, V)> {
-        let key = KC::decode(trimmed(pair.key(), Self::shape(), KC::fixed_len()))?;
-        Ok((key, Self::decode_value(pair.value())?))
+        Ok((Self::decode_key(pair)?, Self::decode_value(pair.value())?))
     }
 
     /// The value of `key`.
@@ -413,6 +412,37 @@ impl<K, V, KC: Codec<K>, VC: Codec<V>> Dict<K, V, KC, VC> {
         })
     }
 
+    /// Whether there is an entry with these key bytes, padded where entries are stored in place.
+    pub(crate) fn contains_bytes(&self, key: &[u8]) -> Result<bool> {
+        let segment = self.segment()?;
+        Ok(names::recovery_free(self.table.get(Self::shape(), segment, segment.hash(key), key, |_| ()))?.is_some())
+    }
+
+    /// Removes the entry with these key bytes; whether it was there.
+    pub(crate) fn remove_bytes(&self, key: &[u8]) -> Result<bool> {
+        let segment = self.segment()?;
+        Ok(self.take_out(segment, segment.hash(key), key, Expect::Any)?.existed)
+    }
+
+    /// Removes `key` if `expect` holds of its value; whether it did.
+    pub(crate) fn remove_if<Q: ?Sized>(&self, key: &Q, expect: Expect<'_>) -> Result<bool>
+    where
+        K: Borrow<Q>,
+        KC: Encode<Q>,
+    {
+        self.with_key(key, |segment, hash, key| Ok(self.take_out(segment, hash, key, expect)?.done))
+    }
+
+    /// The keys as bytes, as they were at one moment.
+    pub(crate) fn snapshot_keys(&self) -> Result<Vec<Pair>> {
+        recovery::run(self.segment()?, |me| self.table.snapshot(me))
+    }
+
+    /// The key in an entry that was copied out.
+    pub(crate) fn decode_key(pair: &Pair) -> Result<K> {
+        KC::decode(trimmed(pair.key(), Self::shape(), KC::fixed_len()))
+    }
+
     /// The present value's bytes.
     fn value_bytes(&self, segment: &Segment, hash: u64, key: &[u8]) -> Result<Option<Vec<u8>>> {
         names::recovery_free(self.table.get(Self::shape(), segment, hash, key, <[u8]>::to_vec))
@@ -487,31 +517,32 @@ impl<K, V, KC: Codec<K>, VC: Codec<V>> Dict<K, V, KC, VC> {
         key: &[u8],
         value: &V,
         expect: Expect<'_>,
-        mut old: Option<&mut ValueCopy>,
+        old: Option<&mut ValueCopy>,
     ) -> Result<Put> {
         VC::with_encoded(value, |encoded| {
             let handles = self.prepare_handles(segment, &encoded)?;
             with_padded(Self::shape(), encoded.bytes(), |value| {
-                let put = recovery::run(segment, |me| {
-                    self.table.put(me, hash, key, value, &handles, expect, old.as_deref_mut())
-                });
-                self.after(
-                    segment,
-                    self.with_room(segment, put, || {
-                        recovery::run(segment, |me| self.table.put(me, hash, key, value, &handles, expect, None))
-                    })?,
-                )
+                self.put_bytes(segment, hash, key, value, &handles, expect, old)
             })
         })?
     }
 
-    /// What other objects hold may be garbage: when memory runs out, collect and try once more.
+    /// Puts an entry that is encoded, and padded, already; the objects of `handles` are marked.
     #[inline]
-    fn with_room(&self, segment: &Segment, put: Result<Put>, again: impl FnOnce() -> Result<Put>) -> Result<Put> {
-        match put {
-            Err(e) if e.kind() == ErrorKind::OutOfMemory && collect::collect(segment)? > 0 => again(),
-            put => put,
-        }
+    pub(crate) fn put_bytes(
+        &self,
+        segment: &Segment,
+        hash: u64,
+        key: &[u8],
+        value: &[u8],
+        handles: &[u64],
+        expect: Expect<'_>,
+        mut old: Option<&mut ValueCopy>,
+    ) -> Result<Put> {
+        let put = with_room(segment, || {
+            recovery::run(segment, |me| self.table.put(me, hash, key, value, handles, expect, old.as_deref_mut()))
+        })?;
+        self.after(segment, put)
     }
 
     fn take_out(&self, segment: &Segment, hash: u64, key: &[u8], expect: Expect<'_>) -> Result<Put> {
@@ -547,6 +578,15 @@ impl<K, V, KC: Codec<K>, VC: Codec<V>> Dict<K, V, KC, VC> {
     #[inline]
     fn prepare_handles(&self, segment: &Segment, encoded: &Encoded<'_>) -> Result<Vec<u64>> {
         prepare_handles(segment, self.handle.hold.id(), encoded)
+    }
+}
+
+/// What other objects hold may be garbage: when memory runs out, collect and try once more.
+#[inline]
+pub(crate) fn with_room<R>(segment: &Segment, mut operation: impl FnMut() -> Result<R>) -> Result<R> {
+    match operation() {
+        Err(e) if e.kind() == ErrorKind::OutOfMemory && collect::collect(segment)? > 0 => operation(),
+        result => result,
     }
 }
 
@@ -676,14 +716,14 @@ impl<K, V, KC: Codec<K>, VC: Codec<V>> Iterator for Iter<K, V, KC, VC> {
 
 /// How often an operation has begun again because somebody else was quicker.
 #[derive(Default)]
-struct Tries(u32);
+pub(crate) struct Tries(u32);
 
 impl Tries {
     /// Far beyond what contention does, and short of forever: a corrupted entry loses every time.
     const MOST: u32 = 1 << 20;
 
     #[inline]
-    fn another(&mut self) -> Result<()> {
+    pub(crate) fn another(&mut self) -> Result<()> {
         self.0 += 1;
         if self.0 <= Self::MOST {
             return Ok(());
@@ -694,7 +734,7 @@ impl Tries {
 
 /// Repeats a read whose value held a handle of an object that went before the value was decoded: by then the entry has
 /// been replaced or removed as well.
-fn fresh<R>(mut read: impl FnMut() -> Result<R, Stop>) -> Result<R> {
+pub(crate) fn fresh<R>(mut read: impl FnMut() -> Result<R, Stop>) -> Result<R> {
     const TRIES: u32 = 16;
     let mut result = names::recovery_free(read());
     for _ in 0..TRIES {
@@ -708,7 +748,7 @@ fn fresh<R>(mut read: impl FnMut() -> Result<R, Stop>) -> Result<R> {
 
 /// `bytes`, padded with zeros to whole words if entries are stored in place.
 #[inline(always)]
-fn with_padded<R>(shape: Shape, bytes: &[u8], f: impl FnOnce(&[u8]) -> R) -> R {
+pub(crate) fn with_padded<R>(shape: Shape, bytes: &[u8], f: impl FnOnce(&[u8]) -> R) -> R {
     if matches!(shape, Shape::Boxed) || bytes.len().is_multiple_of(8) {
         return f(bytes);
     }

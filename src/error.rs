@@ -21,8 +21,10 @@ pub enum ErrorKind {
     InvalidInput,
     /// Something of that name exists and the caller wanted to create it.
     AlreadyExists,
-    /// Nothing of that name exists.
+    /// Nothing of that name exists, or no such element.
     NotFound,
+    /// An index, or the end of a range, lies beyond the end.
+    OutOfRange,
     /// The object or segment exists but was made for another type, codec or kind.
     TypeMismatch,
     /// The file is no segment of this library, or of another version of its format.
@@ -175,6 +177,7 @@ impl ErrorKind {
             ErrorKind::InvalidInput => "invalid input",
             ErrorKind::AlreadyExists => "already exists",
             ErrorKind::NotFound => "not found",
+            ErrorKind::OutOfRange => "out of range",
             ErrorKind::TypeMismatch => "made for another type",
             ErrorKind::ForeignFormat => "not a segment of this library's format",
             ErrorKind::PermissionDenied => "permission denied",

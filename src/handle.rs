@@ -44,7 +44,10 @@ impl Handle {
         codec::note_handle(segment.id(), id);
         Address {
             segment: segment.id(),
-            locator: segment.present_locator(),
+            locator: match codec::is_inside(segment.id()) {
+                true => Locator::Here,
+                false => segment.present_locator(),
+            },
             index: id.index,
             generation: id.generation,
         }
@@ -77,19 +80,22 @@ impl PartialEq for Handle {
     }
 }
 
-/// Implements for a handle type with a field `handle` what every handle type has.
+/// Implements for a handle type with a field `handle`, or one inside the field that is named, what every handle type has.
 macro_rules! handle_traits {
     ([$($generics:tt)*], $type:ty, $name:literal) => {
+        crate::handle::handle_traits!([$($generics)*], $type, $name, handle);
+    };
+    ([$($generics:tt)*], $type:ty, $name:literal, $($field:ident).+) => {
         impl<$($generics)*> Clone for $type {
             fn clone(&self) -> Self {
-                self.with_handle(self.handle.clone())
+                self.with_handle(self.$($field).+.clone())
             }
         }
 
         /// Identity of the object, not equality of contents.
         impl<$($generics)*> PartialEq for $type {
             fn eq(&self, other: &Self) -> bool {
-                self.handle == other.handle
+                self.$($field).+ == other.$($field).+
             }
         }
 
@@ -97,7 +103,7 @@ macro_rules! handle_traits {
 
         impl<$($generics)*> serde::Serialize for $type {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                self.handle.serialize(serializer)
+                self.$($field).+.serialize(serializer)
             }
         }
 
@@ -110,7 +116,7 @@ macro_rules! handle_traits {
 
         impl<$($generics)*> std::fmt::Debug for $type {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.debug_struct($name).field("object", &self.handle.hold.id().index).finish_non_exhaustive()
+                f.debug_struct($name).field("object", &self.$($field).+.hold.id().index).finish_non_exhaustive()
             }
         }
     };

@@ -7,7 +7,7 @@ use crate::codec::{Auto, Codec, fingerprint};
 use crate::error::{Error, ErrorKind, Result};
 use crate::guarded;
 use crate::handle::{Handle, handle_traits};
-use crate::mem::Word;
+use crate::mem::{Segment, Word};
 use crate::raw::lock::Acquired;
 use crate::raw::object::{Kind, ObjectId};
 use crate::raw::session::Session;
@@ -63,6 +63,15 @@ impl<G> Held<G> {
         }
     }
 
+    /// The same about what `f` makes of the guard.
+    #[inline]
+    pub(crate) fn map<H>(self, f: impl FnOnce(G) -> H) -> Held<H> {
+        match self {
+            Held::Clean(guard) => Held::Clean(f(guard)),
+            Held::Recovered(guard) => Held::Recovered(f(guard)),
+        }
+    }
+
     /// Whether the last holder died holding it.
     pub fn is_recovered(&self) -> bool {
         matches!(self, Held::Recovered(_))
@@ -108,6 +117,20 @@ pub enum Acquire {
     TimedOut,
 }
 
+/// Takes the lock that is the first word at `root`; its word, and how that names the holder.
+fn take(segment: &Segment, root: u64, deadline: Deadline) -> Result<(Acquired, &Word, u64)> {
+    let word = cell::lock_word(segment, root)?;
+    if let Some(holder) = lock::try_acquire(segment, word) {
+        return Ok((Acquired::Clean, word, holder));
+    }
+    recovery::run(segment, |me| Ok((lock::acquire(me, word, deadline)?, word, lock::word_for(me))))
+}
+
+/// The same for other objects that have a lock: how its word names the holder; `None` if time was up.
+pub(crate) fn hold(segment: &Segment, root: u64, deadline: Deadline) -> Result<Option<Held<u64>>> {
+    take(segment, root, deadline).map(|(acquired, _, holder)| Held::of(acquired, || holder))
+}
+
 impl<T, C: Codec<T>> Lock<T, C> {
     pub(crate) const KIND: Kind = Kind::Lock;
 
@@ -134,12 +157,7 @@ impl<T, C: Codec<T>> Lock<T, C> {
     }
 
     fn take(&self, deadline: Deadline) -> Result<(Acquired, &Word, u64)> {
-        if let Some((word, holder)) = self.take_quickly() {
-            return Ok((Acquired::Clean, word, holder));
-        }
-        let segment = self.handle.hold.segment()?;
-        let word = cell::lock_word(segment, self.handle.root)?;
-        recovery::run(segment, |me| Ok((lock::acquire(me, word, deadline)?, word, lock::word_for(me))))
+        take(self.handle.hold.segment()?, self.handle.root, deadline)
     }
 
     #[inline(always)]

@@ -6,17 +6,23 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::array::{Array, Element};
+use crate::block::Block;
 use crate::codec::{self, Auto, Codec};
 use crate::dict::Dict;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::Handle;
+use crate::list::List;
 use crate::lock::Lock;
 use crate::mem::{Locator, Mode, Options, Segment, SegmentId};
+use crate::namespace::Namespace;
 use crate::pipe::{self, Connection};
 use crate::queue::Queue;
 use crate::raw::object::{Kind, ObjectId};
 use crate::raw::session::Session;
-use crate::raw::{recovery, table};
+use crate::raw::{array, list, recovery, table};
+use crate::set::Set;
+use crate::value::Value;
 
 pub use crate::raw::check::Report;
 
@@ -265,6 +271,60 @@ impl Manager {
         Connection::create(&self.session, capacity, false)
     }
 
+    /// Creates an anonymous list.
+    pub fn list<T>(&self) -> Result<List<T>>
+    where
+        Auto: Codec<T>,
+    {
+        self.place().list()
+    }
+
+    /// Creates an anonymous list with the codec of its type.
+    pub fn list_with<T, C: Codec<T>>(&self) -> Result<List<T, C>> {
+        self.place().list_with()
+    }
+
+    /// Creates an anonymous set.
+    pub fn set<T>(&self) -> Result<Set<T>>
+    where
+        Auto: Codec<T>,
+    {
+        self.place().set()
+    }
+
+    /// Creates an anonymous set with the codec of its type.
+    pub fn set_with<T, C: Codec<T>>(&self) -> Result<Set<T, C>> {
+        self.place().set_with()
+    }
+
+    /// Creates an anonymous namespace.
+    pub fn namespace(&self) -> Result<Namespace> {
+        self.place().namespace()
+    }
+
+    /// Creates an anonymous value.
+    pub fn value<T>(&self, value: T) -> Result<Value<T>>
+    where
+        Auto: Codec<T>,
+    {
+        self.place().value(value)
+    }
+
+    /// Creates an anonymous value with the codec of its type.
+    pub fn value_with<T, C: Codec<T>>(&self, value: T) -> Result<Value<T, C>> {
+        self.place().value_with(value)
+    }
+
+    /// Creates an anonymous array of `len` zeros.
+    pub fn array<T: Element>(&self, len: u64) -> Result<Array<T>> {
+        self.place().array(len)
+    }
+
+    /// Creates an anonymous block of `len` zeros.
+    pub fn block(&self, len: u64) -> Result<Block> {
+        self.place().block(len)
+    }
+
     /// Takes the name of an object away. The object lives on while somebody holds it.
     ///
     /// # Errors
@@ -281,7 +341,11 @@ impl Manager {
         let segment = self.session.segment();
         let info = |listed: crate::raw::session::Listed| {
             let len = match listed.kind {
-                Kind::Dict => table::Table::open(segment, listed.root).and_then(|t| t.len(segment)).ok(),
+                Kind::Dict | Kind::Set | Kind::Namespace => {
+                    table::Table::open(segment, listed.root).and_then(|t| t.len(segment)).ok()
+                }
+                Kind::List => list::List::open(segment, listed.root).and_then(|l| l.len(segment)).ok(),
+                Kind::Array | Kind::Block => array::Area::open(segment, listed.root).map(|area| area.len()).ok(),
                 Kind::Queue => crate::raw::ring::Ring::open(segment, listed.root).and_then(|r| r.len(segment)).ok(),
                 _ => None,
             };
@@ -289,6 +353,12 @@ impl Manager {
                 Kind::Dict | Kind::Directory => ObjectKind::Dict,
                 Kind::Queue => ObjectKind::Queue,
                 Kind::Lock => ObjectKind::Lock,
+                Kind::Set => ObjectKind::Set,
+                Kind::Namespace => ObjectKind::Namespace,
+                Kind::Value => ObjectKind::Value,
+                Kind::List => ObjectKind::List,
+                Kind::Array => ObjectKind::Array,
+                Kind::Block => ObjectKind::Block,
                 Kind::Board => ObjectKind::Board,
                 Kind::Connection => ObjectKind::Connection,
                 Kind::Pipe => ObjectKind::Pipe,
@@ -421,6 +491,87 @@ impl Place<'_> {
         Lock::over(handle)
     }
 
+    /// A list.
+    pub fn list<T>(self) -> Result<List<T>>
+    where
+        Auto: Codec<T>,
+    {
+        self.list_with()
+    }
+
+    /// A list with the codec of its type.
+    pub fn list_with<T, C: Codec<T>>(self) -> Result<List<T, C>> {
+        let boxed = List::<T, C>::is_boxed();
+        let handle = self.object(Kind::List, List::<T, C>::fingerprint(), |session, fingerprint| {
+            session.create(Kind::List, fingerprint, |me, root| list::create(me, root, boxed))
+        })?;
+        List::over(handle)
+    }
+
+    /// A set.
+    pub fn set<T>(self) -> Result<Set<T>>
+    where
+        Auto: Codec<T>,
+    {
+        self.set_with()
+    }
+
+    /// A set with the codec of its type.
+    pub fn set_with<T, C: Codec<T>>(self) -> Result<Set<T, C>> {
+        let shape = Set::<T, C>::shape();
+        let handle = self.object(Kind::Set, Set::<T, C>::fingerprint(), |session, fingerprint| {
+            session.create(Kind::Set, fingerprint, |me, root| table::create(me, root, shape))
+        })?;
+        Set::over(handle)
+    }
+
+    /// A namespace.
+    pub fn namespace(self) -> Result<Namespace> {
+        let handle = self.object(Kind::Namespace, Namespace::fingerprint(), |session, fingerprint| {
+            session.create(Kind::Namespace, fingerprint, |me, root| table::create(me, root, Namespace::shape()))
+        })?;
+        Namespace::over(handle)
+    }
+
+    /// A value. One that exists keeps what it is.
+    pub fn value<T>(self, value: T) -> Result<Value<T>>
+    where
+        Auto: Codec<T>,
+    {
+        self.value_with(value)
+    }
+
+    /// A value with the codec of its type.
+    pub fn value_with<T, C: Codec<T>>(self, value: T) -> Result<Value<T, C>> {
+        let handle = self.object(Kind::Value, Value::<T, C>::fingerprint(), |session, fingerprint| {
+            Value::<T, C>::create(session, fingerprint, &value)
+        })?;
+        Value::over(handle)
+    }
+
+    /// An array of `len` zeros. One that exists keeps its length and its elements.
+    ///
+    /// # Errors
+    /// `TooLarge` beyond about 10^12 bytes.
+    pub fn array<T: Element>(self, len: u64) -> Result<Array<T>> {
+        let bytes = Array::<T>::bytes_for(len)?;
+        let handle = self.object(Kind::Array, Array::<T>::fingerprint(), |session, fingerprint| {
+            session.create(Kind::Array, fingerprint, |me, root| array::create(me, root, bytes))
+        })?;
+        Array::over(handle)
+    }
+
+    /// A block of `len` zeros. One that exists keeps its length and its bytes.
+    ///
+    /// # Errors
+    /// `TooLarge` beyond about 10^12 bytes.
+    pub fn block(self, len: u64) -> Result<Block> {
+        let handle = self.object(Kind::Block, Block::fingerprint(), |session, fingerprint| {
+            session.create(Kind::Block, fingerprint, |me, root| array::create(me, root, len))
+        })?;
+        Block::over(handle)
+    }
+
     pub(crate) fn object(
         self,
         kind: Kind,
@@ -487,6 +638,18 @@ pub enum ObjectKind {
     Barrier,
     /// A [`Once`](crate::Once).
     Once,
+    /// A [`Set`].
+    Set,
+    /// A [`Namespace`].
+    Namespace,
+    /// A [`Value`].
+    Value,
+    /// A [`List`].
+    List,
+    /// An [`Array`].
+    Array,
+    /// A [`Block`].
+    Block,
 }
 
 /// One object of a [listing](Manager::objects).
@@ -497,7 +660,7 @@ pub struct ObjectInfo {
     pub name: Option<String>,
     /// What it is.
     pub kind: ObjectKind,
-    /// Entries or items, where it has any.
+    /// Entries or items, where it has any; of an array or a block the bytes.
     pub len: Option<u64>,
     /// The processes that hold it, by process id.
     pub holders: Vec<u32>,

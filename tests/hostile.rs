@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use common::{Dice, role, say, start_with};
-use commons::{Connection, Dict, ErrorKind, Lock, Manager, Queue, wait};
+use commons::{Array, Connection, Dict, ErrorKind, List, Lock, Manager, Namespace, Queue, Set, Value, wait};
 
 /// Longest that one operation may take: twice the patience of an internal wait.
 const LIMIT: Duration = Duration::from_secs(75);
@@ -260,6 +260,12 @@ struct Objects {
     lock: Lock<Vec<u64>>,
     ends: [Connection<Vec<u8>>; 2],
     carrier: [Connection<Connection<Vec<u8>>>; 2],
+    numbers: List<u64>,
+    lines: List<String>,
+    set: Set<u64>,
+    space: Namespace,
+    value: Value<String>,
+    array: Array<u16>,
 }
 
 fn build(dice: &mut Dice) -> commons::Result<Objects> {
@@ -283,12 +289,51 @@ fn build(dice: &mut Dice) -> commons::Result<Objects> {
         carrier[1].send(&manager.pipe()?.0)?;
         texts.put(&"text that is a good deal longer than a slot has room for, so it is in a block".repeat(2))?;
     }
-    Ok(Objects { manager, plain, boxed, nest, queue, texts, lock, ends, carrier })
+    let (numbers, lines, set) = (manager.list()?, manager.list()?, manager.set()?);
+    for i in 0..dice.below(100) {
+        numbers.push(&i)?;
+        lines.push(&"line ".repeat(i as usize % 20))?;
+        set.insert(&i)?;
+    }
+    let (space, value, array) = (manager.namespace()?, manager.value("value".to_owned())?, manager.array(5000)?);
+    Ok(Objects {
+        manager,
+        plain,
+        boxed,
+        nest,
+        queue,
+        texts,
+        lock,
+        numbers,
+        lines,
+        set,
+        space,
+        value,
+        array,
+        ends,
+        carrier,
+    })
 }
 
 /// One operation, any. Its result does not matter.
 fn operate(objects: &Objects, dice: &mut Dice) -> &'static str {
-    let Objects { manager, plain, boxed, nest, queue, texts, lock, ends, carrier } = objects;
+    let Objects {
+        manager,
+        plain,
+        boxed,
+        nest,
+        queue,
+        texts,
+        lock,
+        numbers,
+        lines,
+        set,
+        space,
+        value,
+        array,
+        ends,
+        carrier,
+    } = objects;
     let (end, carrier) = (&ends[dice.below(2) as usize], &carrier[dice.below(2) as usize]);
     let short = Duration::from_micros(dice.below(1500));
     let number = dice.below(500);
@@ -300,20 +345,21 @@ fn operate(objects: &Objects, dice: &mut Dice) -> &'static str {
             $name
         }};
     }
-    match dice.below(60) {
-        44 | 45 => act!("send", end.send_timeout(&vec![1; number as usize], short)),
-        46 | 47 => act!("receive", end.recv_timeout(short)),
-        48 => act!("poll", end.poll(short)),
-        49 | 50 => act!("wait", wait(&[end, carrier, queue, texts], Some(short))),
-        51 => act!(
+    let at = number % 100;
+    match dice.below(84) {
+        68 | 69 => act!("send", end.send_timeout(&vec![1; number as usize], short)),
+        70 | 71 => act!("receive", end.recv_timeout(short)),
+        72 => act!("poll", end.poll(short)),
+        73 | 74 => act!("wait", wait(&[end, carrier, queue, texts], Some(short))),
+        75 => act!(
             "make a pipe",
             manager.pipe::<u64>().and_then(|(one, other)| one.send(&1).and(other.recv_timeout(short)))
         ),
-        52 => act!("send an end", carrier.send_timeout(end, short)),
-        53 => act!("send a new end", manager.pipe().and_then(|(one, _)| carrier.send_timeout(&one, short))),
-        54 | 55 => act!("receive an end", carrier.recv_timeout(short).map(|end| end.map(|end| end.try_recv()))),
-        56 => act!("close an end", if dice.below(8) == 0 { end.close() } else { Ok(()) }),
-        57 => act!("clone an end", drop(end.clone())),
+        76 => act!("send an end", carrier.send_timeout(end, short)),
+        77 => act!("send a new end", manager.pipe().and_then(|(one, _)| carrier.send_timeout(&one, short))),
+        78 | 79 => act!("receive an end", carrier.recv_timeout(short).map(|end| end.map(|end| end.try_recv()))),
+        80 => act!("close an end", if dice.below(8) == 0 { end.close() } else { Ok(()) }),
+        81 => act!("clone an end", drop(end.clone())),
         0 | 1 => act!("get", plain.get(&number)),
         2 | 3 => act!("insert", plain.insert(&number, &number)),
         4 => act!("remove", plain.remove(&number)),
@@ -356,6 +402,31 @@ fn operate(objects: &Objects, dice: &mut Dice) -> &'static str {
         40 => act!("clone", (plain.clone(), texts.clone(), lock.clone())),
         41 => act!("check", manager.check().map(drop)),
         42 => act!("recover", (manager.recover(), manager.collect())),
+        43 => act!("list get", (numbers.get(at), lines.get(at), lines.len())),
+        44 => act!("list push", numbers.push(&number)),
+        45 => act!("list push text", lines.push(&text)),
+        46 => act!("list pop", (numbers.pop(), lines.pop_front())),
+        47 => act!("list set", (numbers.set(at, &1), lines.set(at, &text))),
+        48 => act!("list insert", (numbers.insert(at, &1), lines.insert(at, &text))),
+        49 => act!("list pop_at", (numbers.pop_at(at), lines.pop_at(at))),
+        50 => act!("list sort", (numbers.sort(), lines.sort())),
+        51 => act!("list snapshot", (numbers.snapshot().map(drop), lines.snapshot().map(drop))),
+        52 => act!("list set_range", lines.set_range(at..at + 3, &[text.clone(), text])),
+        53 => act!("list extend", (numbers.extend(&[1, 2, 3]), lines.extend(&[text.clone(), text]))),
+        54 => act!("list remove", (numbers.remove(&at), lines.remove_range(at..))),
+        55 => act!("list clear", if dice.below(4) == 0 { lines.clear() } else { lines.reverse() }),
+        56 => act!("list count", (numbers.count(&at), lines.index_of(&text))),
+        57 => act!("set", (set.insert(&number), set.contains(&at), set.discard(&at))),
+        58 => act!("set algebra", set.is_subset(set)),
+        59 => act!("namespace", (space.set("a", &text), space.get::<String>("a"), space.names().map(drop))),
+        60 => act!("value", (value.load(), value.store(&text), value.swap(&text))),
+        61 => act!("array", (array.set(at, 1), array.get(number), array.to_vec().map(drop))),
+        62 => act!("array fill", (array.fill(at.., 7), array.fetch_add(at, 1))),
+        63 => act!("array lock", array.lock_timeout(short).map(drop)),
+        64 => act!("reopen list", manager.named("l").list::<String>().and_then(|l| l.push(&text))),
+        65 => act!("reopen array", manager.named("a").array::<u64>(100).and_then(|a| a.to_vec())),
+        66 => act!("reopen block", manager.named("b").block(100).and_then(|b| b.write(3, &[1; 20]))),
+        67 => act!("list remove text", lines.remove(&text)),
         _ => act!("objects", (manager.objects().map(drop), manager.committed())),
     }
 }

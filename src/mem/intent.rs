@@ -66,6 +66,15 @@ pub enum OpKind {
     Collect = 11,
     /// Replace the value of a cell: `Object` its root.
     CellPut = 12,
+    /// Replace what a slot under a latch refers to: `Object` the root, whose first word is the latch, `Cell` the slot
+    /// once it is found.
+    SlotPut = 20,
+    /// Append to a list: `Object` the root, `Cell` the new head once it is known.
+    ListPush = 21,
+    /// Take an element off an end of a list: the same.
+    ListPop = 22,
+    /// Replace the spine of a list: `Object` the root.
+    ListSplice = 23,
     /// Take an owned permit of a semaphore: `Object` its root, `Cell` the process's count.
     SemaphoreTake = 30,
     /// Give owned permits back: the same.
@@ -73,7 +82,7 @@ pub enum OpKind {
 }
 
 impl OpKind {
-    const ALL: [OpKind; 14] = [
+    const ALL: [OpKind; 18] = [
         OpKind::TablePut,
         OpKind::TableRemove,
         OpKind::TableSplit,
@@ -86,6 +95,10 @@ impl OpKind {
         OpKind::ObjectDestroy,
         OpKind::Collect,
         OpKind::CellPut,
+        OpKind::SlotPut,
+        OpKind::ListPush,
+        OpKind::ListPop,
+        OpKind::ListSplice,
         OpKind::SemaphoreTake,
         OpKind::SemaphoreGive,
     ];

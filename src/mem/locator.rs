@@ -25,4 +25,6 @@ pub enum Locator {
     Named(String),
     /// A file.
     File(PathBuf),
+    /// The segment that this was read from: whoever reads it has it open.
+    Here,
 }

@@ -144,6 +144,7 @@ impl Segment {
         let segment = match locator {
             Locator::Named(name) => Segment::named(name, Mode::Open, &Options::default())?,
             Locator::File(path) => Segment::file(path, Mode::Open, &Options::default())?,
+            Locator::Here => return Err(Error::new(ErrorKind::NotFound, "the segment that a handle was read from")),
             Locator::Anonymous(pid, fd) => {
                 let label = id.label();
                 let hinted = os::open_peer(*pid, *fd).ok().map(|file| (file, locator.clone()));
@@ -454,7 +455,7 @@ fn remove(space: &Space, file: &File, path: &Path) {
 /// is is marked complete.
 pub(super) fn remove_if_abandoned(segment: &Segment) {
     let path = match &segment.locator {
-        Locator::Anonymous(..) => return,
+        Locator::Anonymous(..) | Locator::Here => return,
         Locator::Named(name) => os::shm_path(&format!("{PREFIX}{name}")),
         Locator::File(path) => path.clone(),
     };

@@ -25,7 +25,7 @@ pub const WORDS: usize = 2;
 pub fn create(me: &Me<'_>, root_ref: &Word, more: usize, value: &[u8], handles: &[u64]) -> Result<()> {
     let words = create_zeroed(me, root_ref, WORDS + more)?;
     if !value.is_empty() || !handles.is_empty() {
-        let value = new_block(me, value, handles)?;
+        let value = new_block(me, Field::Alloc, value, handles)?;
         words[VALUE].store(value, Ordering::Release);
         me.intent.set(Field::Alloc, 0);
     }
@@ -50,12 +50,14 @@ pub fn lock_word(segment: &Segment, root: u64) -> Result<&Word> {
     Ok(&segment.words(root, WORDS)?[LOCK])
 }
 
-fn new_block(me: &Me<'_>, value: &[u8], handles: &[u64]) -> Result<u64> {
+/// Allocates and fills the block of a value; the intent's `field` names it.
+#[inline]
+pub(super) fn new_block(me: &Me<'_>, field: Field, value: &[u8], handles: &[u64]) -> Result<u64> {
     let (Ok(length), Ok(count)) = (u32::try_from(value.len()), u32::try_from(handles.len())) else {
         return Err(Error::new(ErrorKind::TooLarge, format!("a value of {} bytes", value.len())));
     };
     let size = 1 + handles.len() + words_for(value.len());
-    let block = me.alloc(size as u64 * 8, Field::Alloc)?;
+    let block = me.alloc(size as u64 * 8, field)?;
     let words = me.segment.words(block, size)?;
     words[0].store(u64::from(length) | u64::from(count) << 32, Ordering::Relaxed);
     for (word, handle) in words[1..].iter().zip(handles) {
@@ -65,7 +67,9 @@ fn new_block(me: &Me<'_>, value: &[u8], handles: &[u64]) -> Result<u64> {
     Ok(block)
 }
 
-fn parts(segment: &Segment, block: u64) -> Result<(&[Word], &[Word], usize)> {
+/// Handles, words and length in bytes of the block of a value.
+#[inline]
+pub(super) fn parts(segment: &Segment, block: u64) -> Result<(&[Word], &[Word], usize)> {
     let head = segment.word(block)?.load(Ordering::Acquire);
     let (length, handles) = (head as u32 as usize, (head >> 32) as usize);
     let words = segment.words(block, 1 + handles + words_for(length))?;
@@ -78,7 +82,7 @@ fn parts(segment: &Segment, block: u64) -> Result<(&[Word], &[Word], usize)> {
 /// # Crash
 /// All or nothing.
 pub fn replace(me: &Me<'_>, root: u64, value: &[u8], handles: &[u64]) -> Result<bool> {
-    let block = new_block(me, value, handles)?;
+    let block = new_block(me, Field::Alloc, value, handles)?;
     let word = &me.segment.words(root, WORDS)?[VALUE];
     me.intent.set(Field::Object, root);
     me.intent.set(Field::Op, Op::new(OpKind::CellPut).pack());

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::object::{self, Kind, State};
-use super::{names, pipe, recovery, ring, sync, table};
+use super::{array, list, names, pipe, recovery, ring, sync, table, value};
 use crate::error::{Error, Result};
 use crate::mem::layout::{OBJECT_CHUNKS, header};
 use crate::mem::{Field, HeapStats, Segment};
@@ -56,8 +56,11 @@ pub fn check(segment: &Segment) -> Result<Report> {
         reach(root)?;
         recovery::visit_blocks(segment, entry, root, &mut |_, block| reach(block))?;
         match entry.kind()? {
-            Kind::Dict | Kind::Directory => table::check(segment, root)?,
+            Kind::Dict | Kind::Directory | Kind::Set | Kind::Namespace => table::check(segment, root)?,
             Kind::Queue => ring::check(segment, root)?,
+            Kind::Value => value::check(segment, root)?,
+            Kind::List => list::check(segment, root)?,
+            Kind::Array | Kind::Block => array::check(segment, root)?,
             Kind::Connection => drop(pipe::read_end(segment, root)?),
             Kind::Pipe => pipe::check(segment, root)?,
             Kind::Semaphore => sync::semaphore::check(segment, root)?,

@@ -4,6 +4,7 @@
 //! structures together: it knows what each kind of operation leaves, and every operation of the floor above runs through
 //! [`recovery::run`].
 
+pub mod array;
 pub mod board;
 pub mod cell;
 pub mod check;
@@ -11,6 +12,7 @@ pub mod collect;
 #[cfg(all(test, debug_assertions))]
 mod crash;
 pub mod latch;
+pub mod list;
 pub mod lock;
 #[cfg(all(test, loom))]
 mod loom_tests;
@@ -20,6 +22,8 @@ pub mod pipe;
 pub mod recovery;
 pub mod ring;
 pub mod session;
+pub mod slot;
 pub mod sync;
 pub mod table;
+pub mod value;
 pub mod wait;

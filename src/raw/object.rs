@@ -47,6 +47,18 @@ pub enum Kind {
     Lock = 3,
     /// The table of names.
     Directory = 4,
+    /// A hash table whose values are empty.
+    Set = 5,
+    /// A hash table of attributes by name.
+    Namespace = 6,
+    /// One value, changed atomically.
+    Value = 7,
+    /// A sequence.
+    List = 8,
+    /// Numbers in place.
+    Array = 9,
+    /// Bytes in place.
+    Block = 10,
     /// A lock that its thread may take again, and the value it guards.
     RLock = 11,
     /// A read-write lock and the value it guards.
@@ -75,11 +87,17 @@ impl Kind {
         Kind::ALL.into_iter().find(|kind| *kind as u64 == word)
     }
 
-    const ALL: [Kind; 14] = [
+    const ALL: [Kind; 20] = [
         Kind::Dict,
         Kind::Queue,
         Kind::Lock,
         Kind::Directory,
+        Kind::Set,
+        Kind::Namespace,
+        Kind::Value,
+        Kind::List,
+        Kind::Array,
+        Kind::Block,
         Kind::RLock,
         Kind::RwLock,
         Kind::Semaphore,

@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::object::{self, Entry, Kind, State};
-use super::{cell, collect, pipe, ring, sync, table};
+use super::{array, cell, collect, list, pipe, ring, slot, sync, table, value};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mem::{Field, Intent, Liveness, Me, Op, OpKind, Segment, Step, Stop};
 
@@ -113,6 +113,8 @@ fn resolve_structures(segment: &Segment, slot: u16, intent: &Intent<'_>) -> Resu
         OpKind::ObjectBuild | OpKind::ObjectDestroy => object::resolve(segment, slot, intent, op),
         OpKind::Collect => collect::resolve(segment, slot, intent),
         OpKind::CellPut => cell::resolve(segment, intent),
+        OpKind::SlotPut => slot::resolve(segment, slot, intent),
+        OpKind::ListPush | OpKind::ListPop | OpKind::ListSplice => list::resolve(segment, slot, intent, op),
         OpKind::SemaphoreTake | OpKind::SemaphoreGive => sync::semaphore::resolve(segment, slot, intent, op),
     }
 }
@@ -343,12 +345,15 @@ pub fn visit_blocks(
     f: &mut dyn FnMut(&crate::mem::Word, u64) -> Result<()>,
 ) -> Result<()> {
     match entry.kind()? {
-        Kind::Dict | Kind::Directory => table::visit(segment, root, f),
+        Kind::Dict | Kind::Directory | Kind::Set | Kind::Namespace => table::visit(segment, root, f),
         Kind::Queue => ring::visit(segment, root, f),
         Kind::Lock | Kind::RLock | Kind::RwLock | Kind::Once => cell::visit(segment, root, f),
         Kind::Semaphore | Kind::Condition | Kind::Event | Kind::Barrier => Ok(()),
         Kind::Connection | Kind::Board => Ok(()),
         Kind::Pipe => pipe::visit(segment, root, f),
+        Kind::Value => value::visit(segment, root, f),
+        Kind::List => list::visit(segment, root, f),
+        Kind::Array | Kind::Block => array::visit(segment, root, f),
     }
 }
 
@@ -356,12 +361,15 @@ pub fn visit_blocks(
 pub fn visit_handles(segment: &Segment, entry: Entry<'_>, f: &mut dyn FnMut(u64) -> Result<()>) -> Result<()> {
     match (entry.root(), entry.kind()?) {
         (0, _) | (_, Kind::Directory | Kind::Board) => Ok(()),
-        (root, Kind::Dict) => table::visit_handles(segment, root, f),
+        (root, Kind::Dict | Kind::Set | Kind::Namespace) => table::visit_handles(segment, root, f),
         (root, Kind::Queue) => ring::visit_handles(segment, root, f),
         (root, Kind::Lock | Kind::RLock | Kind::RwLock | Kind::Once) => cell::visit_handles(segment, root, f),
         (_, Kind::Semaphore | Kind::Condition | Kind::Event | Kind::Barrier) => Ok(()),
         (root, Kind::Connection) => pipe::visit_handles_of_end(segment, root, f),
         (root, Kind::Pipe) => pipe::visit_handles(segment, root, f),
+        (root, Kind::Value) => value::visit_handles(segment, root, f),
+        (root, Kind::List) => list::visit_handles(segment, root, f),
+        (_, Kind::Array | Kind::Block) => Ok(()),
     }
 }
 

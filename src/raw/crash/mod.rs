@@ -1,17 +1,21 @@
 //! Crash at every step: each operation on each small state is killed at each of its stores.
 
+mod array;
 mod boards;
 mod coverage;
 mod dict;
 mod harness;
 mod heap;
+mod list;
 mod locks;
 mod objects;
 mod pipes;
 mod queues;
+mod set;
 mod sync;
 mod sync_locks;
 mod threads;
+mod value;
 
 use std::sync::Arc;
 
@@ -39,6 +43,10 @@ fn crash_at_every_step() {
     threads::cases(&suite);
     sync_locks::cases(&suite);
     sync::cases(&suite);
+    value::cases(&suite);
+    set::cases(&suite);
+    list::cases(&suite);
+    array::cases(&suite);
     suite.finish();
     if !suite.is_partial() {
         super::ring::crash_tests::at_every_step(); // the states of a ring that its public operations do not make

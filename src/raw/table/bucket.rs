@@ -49,7 +49,10 @@ impl Geometry {
     pub const fn of(shape: Shape) -> Geometry {
         let (boxed, key_words, value_words, cell_words, bucket_words) = match shape {
             Shape::Boxed => (true, 0, 0, 1, 8),
-            Shape::Inline { key, value } => (false, key, value, key + value, if key + value == 2 { 16 } else { 32 }),
+            Shape::Inline { key, value } => {
+                let words = key + value;
+                (false, key, value, words, if words <= 2 { 8 * words } else { 32 })
+            }
         };
         let room = (bucket_words - CELLS as u8) / cell_words;
         let cells = if room > 7 { 7 } else { room };
@@ -84,7 +87,7 @@ impl Geometry {
         let (key, value) = ((word >> 8) as u8, word as u8);
         let shape = match word >> 16 & 1 {
             1 => Shape::Boxed,
-            _ if key >= 1 && value >= 1 && key <= 3 && value <= 3 && key + value <= 4 => Shape::Inline { key, value },
+            _ if matches!(key, 1..=3) && value <= 3 && key + value <= 4 => Shape::Inline { key, value },
             _ => return Err(Error::corrupted("the geometry of a table")),
         };
         let geometry = Geometry::of(shape);
@@ -333,7 +336,7 @@ mod tests {
     #[test]
     fn geometries_fit() {
         for shape in
-            (1..=3).flat_map(|key| (1..=3).map(move |value| Shape::Inline { key, value })).chain([Shape::Boxed])
+            (1..=3).flat_map(|key| (0..=3).map(move |value| Shape::Inline { key, value })).chain([Shape::Boxed])
         {
             if let Shape::Inline { key, value } = shape
                 && key + value > 4

@@ -51,7 +51,7 @@ mod split;
 mod tests;
 mod visit;
 
-pub use entry::{ValueCopy, words_for};
+pub use entry::{ValueCopy, equal_bytes, word_of, words_for};
 pub use iterate::{Cursor, Pair};
 pub use put::{Expect, Put};
 pub use quick::Quick;
@@ -94,7 +94,7 @@ pub enum Shape {
     Inline {
         /// Words of a key.
         key: u8,
-        /// Words of a value.
+        /// Words of a value; 0 if values are empty, as in a set.
         value: u8,
     },
     /// Entries are blocks.
@@ -106,7 +106,7 @@ impl Shape {
     #[inline]
     pub fn for_lengths(key: Option<usize>, value: Option<usize>) -> Shape {
         match (key, value) {
-            (Some(key @ 1..=24), Some(value @ 1..=24)) if key.div_ceil(8) + value.div_ceil(8) <= 4 => {
+            (Some(key @ 1..=24), Some(value @ 0..=24)) if key.div_ceil(8) + value.div_ceil(8) <= 4 => {
                 Shape::Inline { key: key.div_ceil(8) as u8, value: value.div_ceil(8) as u8 }
             }
             _ => Shape::Boxed,
@@ -143,6 +143,9 @@ macro_rules! by_shape {
             Shape::Inline { key: 1, value: 2 } => inline!(1, 2),
             Shape::Inline { key: 1, value: 3 } => inline!(1, 3),
             Shape::Inline { key: 2, value: 2 } => inline!(2, 2),
+            Shape::Inline { key: 1, value: 0 } => inline!(1, 0),
+            Shape::Inline { key: 2, value: 0 } => inline!(2, 0),
+            Shape::Inline { key: 3, value: 0 } => inline!(3, 0),
             Shape::Inline { .. } => inline!(3, 1),
             Shape::Boxed => $boxed,
         }

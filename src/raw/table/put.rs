@@ -313,6 +313,7 @@ impl Table {
             Change::Put { value, .. } if g.value_words == 1 => {
                 self.single_value(words).store(word_of(value, 0), Ordering::Release); // LINEARIZES: replace
             }
+            Change::Put { .. } if g.value_words == 0 => {} // LINEARIZES: replace, of nothing by nothing
             Change::Put { value, .. } => self.replace_through_spare(bucket, cell, hash, key, value)?,
             Change::Add { number, mask } => {
                 let word = self.single_value(words);

@@ -62,6 +62,7 @@ impl Table {
                 at.bucket.cell(cell)[KEY].store(value[0], Ordering::Release); // LINEARIZES: replace
                 true
             }
+            Some(_) if VALUE == 0 => true, // there is nothing to replace
             // Into a cell that is not live; for a new entry one must be left, if values of several words need it.
             _ if found.is_none() && !at.has_room(geometry, live.count()) => false,
             _ => match live.free_cell(geometry.cells) {
