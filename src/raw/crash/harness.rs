@@ -9,13 +9,15 @@
 //!
 //! After each the segment must pass its check: nothing half done, nothing leaked.
 
-use std::collections::HashMap;
+use std::cell::Cell;
+use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Once};
 
 use parking_lot::Mutex;
 
+use super::table;
 use crate::Manager;
 use crate::mem::Options;
 use crate::mem::armed::{self, Death, Died};
@@ -51,6 +53,7 @@ pub struct Suite {
 
 #[derive(Default)]
 struct Tally {
+    rows: Vec<Row>,
     operations: usize,
     steps: usize,
     recovery_steps: usize,
@@ -71,6 +74,36 @@ enum Recoverer {
 struct Seen {
     operation: Vec<Line>,
     recovery: Vec<Line>,
+}
+
+/// A case in the table of outcomes.
+struct Row {
+    name: String,
+    stores: usize,
+    /// What was found after a kill at each of the steps tried.
+    outcomes: BTreeMap<u64, bool>,
+}
+
+impl Row {
+    /// `name | stores | steps killed at and found not done | found done`.
+    fn markdown(&self) -> String {
+        let of = |wanted: bool| {
+            let mut steps = self.outcomes.iter().filter(|(_, done)| **done == wanted).map(|(step, _)| *step);
+            let Some(first) = steps.next() else { return "none".to_owned() };
+            // Steps that were not tried lie between two of one outcome.
+            let mut ranges = vec![(first, first)];
+            for step in steps {
+                let between = (ranges[ranges.len() - 1].1 + 1..step).any(|s| self.outcomes.contains_key(&s));
+                match ranges.last_mut() {
+                    Some(last) if !between => last.1 = step,
+                    _ => ranges.push((step, step)),
+                }
+            }
+            let text = |(from, to): &(u64, u64)| if from == to { from.to_string() } else { format!("{from} to {to}") };
+            ranges.iter().map(text).collect::<Vec<_>>().join(", ")
+        };
+        format!("| {} | {} | {} | {} |", self.name, self.stores, of(false), of(true))
+    }
 }
 
 /// Runs with a killed recovery, of one case at most, unless COMMONS_CRASH_FULL is set.
@@ -104,6 +137,9 @@ impl Suite {
             "{} operations x {} steps (+ {} recovery steps): {} runs",
             tally.operations, tally.steps, tally.recovery_steps, tally.runs
         );
+        if !self.is_partial() {
+            table::compare(&tally.rows.iter().map(|row| (row.name.clone(), row.markdown())).collect());
+        }
         let failed = tally.failures.len();
         let mut shown = HashMap::<&str, u32>::new();
         for failure in &tally.failures {
@@ -143,7 +179,10 @@ impl<S: Sync, H> Case<'_, S, H> {
         });
         let jobs = killed_recoveries(&steps, &whole.operation, &recoveries.into_inner(), suite.full, &mut random);
         self.all(suite, &jobs, &|_, _, _| {});
+        let outcomes = self.outcomes(&steps);
         let mut tally = suite.tally.lock();
+        let (name, stores) = (self.name.to_owned(), whole.operation.len());
+        tally.rows.push(Row { name, stores, outcomes });
         tally.operations += 1;
         tally.steps += steps.len();
         tally.recovery_steps += jobs.len();
@@ -158,15 +197,38 @@ impl<S: Sync, H> Case<'_, S, H> {
         );
     }
 
+    /// What each step leaves behind after recovery: done is what passes for done.
+    fn outcomes(&self, steps: &[u64]) -> BTreeMap<u64, bool> {
+        let outcomes = Mutex::new(BTreeMap::new());
+        self.share(steps.len(), &|i| {
+            let done = quietly(|| {
+                let session = new_session();
+                let (survivor, state, _, _) = self.killed(&session, steps[i]);
+                assert!(recovery::recover_all(session.segment()).unwrap() > 0);
+                (self.verify)(&survivor, &state, true);
+            });
+            outcomes.lock().insert(steps[i], done);
+        });
+        outcomes.into_inner()
+    }
+
     /// Does the jobs, some at a time.
     fn all(&self, suite: &Suite, jobs: &[(u64, Recoverer)], done: &(dyn Fn(u64, Recoverer, Seen) + Sync)) {
+        self.share(jobs.len(), &|i| {
+            let (k, recoverer) = jobs[i];
+            match self.attempt(k, recoverer) {
+                Ok(seen) => done(k, recoverer, seen),
+                Err(failure) => suite.tally.lock().failures.push(format!("{}: {failure}", self.name)),
+            }
+        });
+    }
+
+    /// Does `job` for each number below `count`, by as many threads as there are processors.
+    fn share(&self, count: usize, job: &(dyn Fn(usize) + Sync)) {
         let next = AtomicUsize::new(0);
         let work = || {
-            while let Some((k, recoverer)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                match self.attempt(*k, *recoverer) {
-                    Ok(seen) => done(*k, *recoverer, seen),
-                    Err(failure) => suite.tally.lock().failures.push(format!("{}: {failure}", self.name)),
-                }
+            for i in std::iter::repeat_with(|| next.fetch_add(1, Ordering::Relaxed)).take_while(|i| *i < count) {
+                job(i);
             }
         };
         std::thread::scope(|scope| {
@@ -187,13 +249,19 @@ impl<S: Sync, H> Case<'_, S, H> {
         })
     }
 
-    fn one(&self, k: u64, recoverer: Recoverer, died_at: &mut Option<(Line, Option<Line>)>) -> Seen {
-        let session = Session::anonymous(&Options { capacity: 64 << 20, ..Options::default() }).unwrap();
-        let survivor = Manager::from_session(Arc::clone(&session));
+    /// Sets the state up and kills the victim at store `k`. Whether the operation ended, and its stores.
+    fn killed(&self, session: &Arc<Session>, k: u64) -> (Manager, S, bool, Vec<Line>) {
+        let survivor = Manager::from_session(Arc::clone(session));
         let state = (self.setup)(&survivor);
         let victim = Manager::from_session(session.twin().unwrap());
         let (finished, operation) = die_at(k, || (self.open)(&victim, &state), |hands| (self.act)(&victim, hands));
         victim.session().segment().surrender();
+        (survivor, state, finished, operation)
+    }
+
+    fn one(&self, k: u64, recoverer: Recoverer, died_at: &mut Option<(Line, Option<Line>)>) -> Seen {
+        let session = new_session();
+        let (survivor, state, finished, operation) = self.killed(&session, k);
         let end = operation.last().copied().unwrap_or(("nothing", 0));
         *died_at = Some((end, None));
 
@@ -225,6 +293,10 @@ impl<S: Sync, H> Case<'_, S, H> {
     }
 }
 
+fn new_session() -> Arc<Session> {
+    Session::anonymous(&Options { capacity: 64 << 20, ..Options::default() }).unwrap()
+}
+
 /// Runs `open` and then `act` in a thread that dies at store `k` of `act`, or behind its last. Whether `act` ended, and
 /// the stores that it came to.
 pub fn die_at<H>(k: u64, open: impl FnOnce() -> H + Send, act: impl FnOnce(&mut H) + Send) -> (bool, Vec<Line>) {
@@ -242,6 +314,26 @@ pub fn die_at<H>(k: u64, open: impl FnOnce() -> H + Send, act: impl FnOnce(&mut 
         });
         thread.join().unwrap_or_else(|payload| resume_unwind(payload))
     })
+}
+
+/// Whether `f` ends without a panic, which it keeps to itself.
+fn quietly(f: impl FnOnce()) -> bool {
+    static HOOK: Once = Once::new();
+    thread_local! {
+        static QUIET: Cell<bool> = const { Cell::new(false) };
+    }
+    HOOK.call_once(|| {
+        let loud = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if !QUIET.get() {
+                loud(info);
+            }
+        }));
+    });
+    QUIET.set(true);
+    let done = catch_unwind(AssertUnwindSafe(f)).is_ok();
+    QUIET.set(false);
+    done
 }
 
 /// The steps to die at: all, and behind the last; of long rows at one line the first, the last and some others.

@@ -14,6 +14,7 @@ mod queues;
 mod set;
 mod sync;
 mod sync_locks;
+mod table;
 mod threads;
 mod value;
 

@@ -20,7 +20,7 @@ use std::sync::atomic::Ordering;
 use super::items::{Items, New};
 use super::pop::Taken;
 use super::{DONE, Head, List, SINGLE, STAGED, Spine, out_of_range, root, spine};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::mem::layout::{PAGE, REGION_PAGES};
 use crate::mem::{Field, Intent, Me, Op, OpKind, Segment, Step, Word};
 use crate::raw::table::Expect;
@@ -30,6 +30,9 @@ use crate::raw::{cell, latch, recovery};
 const LEAST: u64 = 12;
 /// The slots that the largest block has room for.
 const MOST: u64 = (REGION_PAGES - 1) * PAGE / 8 - spine::SLOTS as u64;
+
+/// Spines made in vain before an operation gives up.
+const MAX_ROUNDS: u32 = 64;
 
 /// Which elements to replace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -202,10 +205,11 @@ impl List {
         let latch = me.segment.word(self.root)?;
         let mut len = self.len(me.segment).unwrap_or(0) + extra;
         // Each further round means that others made the list half as long again.
-        loop {
+        for _ in 0..MAX_ROUNDS {
             let room = (len + len / 2).max(LEAST).min(len.max(MOST));
             let block = me.alloc((spine::SLOTS as u64 + room) * 8, Field::Alloc2)?;
-            let capacity = (me.segment.block_size(block)? / 8 - spine::SLOTS as u64).min(u64::from(u32::MAX));
+            let slots = (me.segment.block_size(block)? / 8).checked_sub(spine::SLOTS as u64);
+            let capacity = slots.ok_or_else(|| Error::corrupted("the block of a spine"))?.min(u64::from(u32::MAX));
             if Op::unpack(me.intent.get(Field::Op)).flatten().is_none_or(|op| op.kind != OpKind::ListSplice) {
                 self.announce(me, OpKind::ListSplice, phase, extra);
             }
@@ -230,6 +234,7 @@ impl List {
             fill(old.as_ref(), &plan, &words[spine::SLOTS..]);
             return self.commit(me, phase, old.as_ref(), block, plan.doomed).map(Some);
         }
+        Err(Error::new(ErrorKind::Contended, "a list that grows all the time").into())
     }
 
     /// Publishes the spine at `block` (0: none) in place of `old`, and frees the elements `doomed` of that.
