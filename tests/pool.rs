@@ -119,22 +119,20 @@ fn a_panic_is_an_error_in_its_place() {
     assert_eq!(seen.len().unwrap(), 20, "map waits for all");
 }
 
-/// With RUST_BACKTRACE set, an error has the backtrace of the worker.
+/// An error has the backtrace of the worker.
 #[test]
 fn a_backtrace_comes_along() {
     commons::init_test!();
     fn inner((): ()) -> String {
-        // Before any thread of this process could read it.
-        // SAFETY: the process was just started for this function and has one thread.
-        unsafe { std::env::set_var("RUST_BACKTRACE", "1") };
         let pool = Pool::new(1).unwrap();
         #[inline(never)]
         fn a_function_that_panics(_: u64) -> u64 {
             panic!("traced")
         }
-        pool.apply(a_function_that_panics, 1).unwrap_err().to_string()
+        let error = pool.apply(a_function_that_panics, 1).unwrap_err();
+        format!("{error}\n{}", error.backtrace().unwrap_or_default())
     }
-    let text = commons::Process::spawn((), inner).unwrap().join().unwrap();
+    let text = commons::Process::builder().env("RUST_BACKTRACE", "1").spawn((), inner).unwrap().join().unwrap();
     assert!(text.contains("traced") && text.contains("a_function_that_panics"), "{text}");
 }
 
