@@ -62,6 +62,10 @@ pub enum ErrorKind {
     Panicked,
     /// Another failure of the operating system.
     Io,
+    /// The item or loan is not this process's any more: it was taken for dead, and somebody else has the item now.
+    LeaseLost,
+    /// There is no item that was got and is not done yet.
+    NothingTaken,
 }
 
 /// An error: its [kind](Error::kind), its context, and the operating system's error where there was one.
@@ -148,6 +152,8 @@ impl ErrorKind {
             ErrorKind::Process => "child process failed",
             ErrorKind::Panicked => "child panicked",
             ErrorKind::Io => "operating system error",
+            ErrorKind::LeaseLost => "lease lost",
+            ErrorKind::NothingTaken => "nothing was taken that is not done",
         }
     }
 }

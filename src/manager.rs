@@ -10,12 +10,14 @@ use crate::codec::{self, Auto, Codec};
 use crate::dict::Dict;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::Handle;
+use crate::joinable_queue::JoinableQueue;
 use crate::lock::Lock;
 use crate::mem::{Locator, Mode, Options, Segment, SegmentId};
+use crate::priority_queue::PriorityQueue;
 use crate::queue::Queue;
 use crate::raw::object::{Kind, ObjectId};
 use crate::raw::session::Session;
-use crate::raw::{recovery, table};
+use crate::raw::{agenda, recovery, table};
 
 pub use crate::raw::check::Report;
 
@@ -218,6 +220,48 @@ impl Manager {
         self.place().unbounded_queue()
     }
 
+    /// Creates an anonymous joinable queue of at most `capacity` items.
+    pub fn joinable_queue<T>(&self, capacity: usize) -> Result<JoinableQueue<T>>
+    where
+        Auto: Codec<T>,
+    {
+        self.place().joinable_queue(capacity)
+    }
+
+    /// Creates an anonymous joinable queue with the codec of its type, bounded or not.
+    pub fn joinable_queue_with<T, C: Codec<T>>(&self, capacity: Option<usize>) -> Result<JoinableQueue<T, C>> {
+        self.place().joinable_queue_with(capacity)
+    }
+
+    /// Creates an anonymous joinable queue without a bound but the segment's.
+    pub fn unbounded_joinable_queue<T>(&self) -> Result<JoinableQueue<T>>
+    where
+        Auto: Codec<T>,
+    {
+        self.place().unbounded_joinable_queue()
+    }
+
+    /// Creates an anonymous priority queue of at most `capacity` items.
+    pub fn priority_queue<T>(&self, capacity: usize) -> Result<PriorityQueue<T>>
+    where
+        Auto: Codec<T>,
+    {
+        self.place().priority_queue(capacity)
+    }
+
+    /// Creates an anonymous priority queue with the codec of its type, bounded or not.
+    pub fn priority_queue_with<T, C: Codec<T>>(&self, capacity: Option<usize>) -> Result<PriorityQueue<T, C>> {
+        self.place().priority_queue_with(capacity)
+    }
+
+    /// Creates an anonymous priority queue without a bound but the segment's.
+    pub fn unbounded_priority_queue<T>(&self) -> Result<PriorityQueue<T>>
+    where
+        Auto: Codec<T>,
+    {
+        self.place().unbounded_priority_queue()
+    }
+
     /// Creates an anonymous lock around `value`; `()` if it guards nothing in particular.
     pub fn lock<T>(&self, value: T) -> Result<Lock<T>>
     where
@@ -245,11 +289,18 @@ impl Manager {
                 Kind::Dict => table::Table::open(segment, listed.root).and_then(|t| t.len(segment)).ok(),
                 Kind::Queue => crate::raw::ring::Ring::open(segment, listed.root).and_then(|r| r.len(segment)).ok(),
                 Kind::Lock | Kind::Directory => None,
+                Kind::PriorityQueue | Kind::JoinableQueue => {
+                    let counts = agenda::Agenda::open(segment, listed.root)
+                        .and_then(|agenda| recovery::run(segment, |_| agenda.counts(segment)));
+                    counts.ok().map(|counts| counts.waiting)
+                }
             };
             let kind = match listed.kind {
                 Kind::Dict | Kind::Directory => ObjectKind::Dict,
                 Kind::Queue => ObjectKind::Queue,
                 Kind::Lock => ObjectKind::Lock,
+                Kind::PriorityQueue => ObjectKind::PriorityQueue,
+                Kind::JoinableQueue => ObjectKind::JoinableQueue,
             };
             let holders = listed.holders.iter().filter_map(|index| segment.pid_of(*index).ok()).collect();
             ObjectInfo { name: listed.name, kind, len, holders, id: listed.id }
@@ -361,6 +412,61 @@ impl Place<'_> {
         Queue::over(handle)
     }
 
+    /// A joinable queue of at most `capacity` items.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a capacity of zero or more than 2^30.
+    pub fn joinable_queue<T>(self, capacity: usize) -> Result<JoinableQueue<T>>
+    where
+        Auto: Codec<T>,
+    {
+        self.joinable_queue_with(Some(capacity))
+    }
+
+    /// A joinable queue without a bound but the segment's.
+    pub fn unbounded_joinable_queue<T>(self) -> Result<JoinableQueue<T>>
+    where
+        Auto: Codec<T>,
+    {
+        self.joinable_queue_with(None)
+    }
+
+    /// A joinable queue with the codec of its type, bounded or not.
+    pub fn joinable_queue_with<T, C: Codec<T>>(self, capacity: Option<usize>) -> Result<JoinableQueue<T, C>> {
+        JoinableQueue::over(self.agenda(Kind::JoinableQueue, JoinableQueue::<T, C>::fingerprint(), capacity)?)
+    }
+
+    /// A priority queue of at most `capacity` items.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a capacity of zero or more than 2^30.
+    pub fn priority_queue<T>(self, capacity: usize) -> Result<PriorityQueue<T>>
+    where
+        Auto: Codec<T>,
+    {
+        self.priority_queue_with(Some(capacity))
+    }
+
+    /// A priority queue without a bound but the segment's.
+    pub fn unbounded_priority_queue<T>(self) -> Result<PriorityQueue<T>>
+    where
+        Auto: Codec<T>,
+    {
+        self.priority_queue_with(None)
+    }
+
+    /// A priority queue with the codec of its type, bounded or not.
+    pub fn priority_queue_with<T, C: Codec<T>>(self, capacity: Option<usize>) -> Result<PriorityQueue<T, C>> {
+        PriorityQueue::over(self.agenda(Kind::PriorityQueue, PriorityQueue::<T, C>::fingerprint(), capacity)?)
+    }
+
+    fn agenda(self, kind: Kind, fingerprint: u64, capacity: Option<usize>) -> Result<Handle> {
+        let capacity = crate::agenda::valid_capacity(capacity)?;
+        self.object(kind, fingerprint, |session, fingerprint| {
+            session.create(kind, fingerprint, |me, root| agenda::create(me, root, capacity))
+        })
+    }
+
     /// A lock around `value`. One that exists keeps the value it has.
     pub fn lock<T>(self, value: T) -> Result<Lock<T>>
     where
@@ -418,6 +524,10 @@ pub enum ObjectKind {
     Queue,
     /// A [`Lock`].
     Lock,
+    /// A [`PriorityQueue`].
+    PriorityQueue,
+    /// A [`JoinableQueue`].
+    JoinableQueue,
 }
 
 /// One object of a [listing](Manager::objects).

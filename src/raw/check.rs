@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::object::{self, Kind, State};
-use super::{names, recovery, ring, table};
+use super::{agenda, names, recovery, ring, table};
 use crate::error::{Error, Result};
 use crate::mem::layout::{OBJECT_CHUNKS, header};
 use crate::mem::{Field, HeapStats, Segment};
@@ -59,6 +59,7 @@ pub fn check(segment: &Segment) -> Result<Report> {
             Kind::Dict | Kind::Directory => table::check(segment, root)?,
             Kind::Queue => ring::check(segment, root)?,
             Kind::Lock => {}
+            Kind::PriorityQueue | Kind::JoinableQueue => agenda::check(segment, root)?,
         }
         for holder in entry.holder_list() {
             if segment.liveness(holder)? == crate::mem::Liveness::Free {

@@ -130,8 +130,13 @@ fn acquire_slowly(living: &impl Living, word: &Word, mine: u64, deadline: Deadli
 ///
 /// # Errors
 /// `Stop::Dead` if it is dead and not yet recovered.
-fn holder_is_gone(living: &impl Living, seen: u64) -> Step<bool> {
+pub(super) fn holder_is_gone(living: &impl Living, seen: u64) -> Step<bool> {
     living.is_gone((seen >> PROCESS_SHIFT) as u32 & 0xff, (seen >> INCARNATION_SHIFT) as u32)
+}
+
+/// Whether two words name threads of the same incarnation of a process.
+pub(super) fn same_process(one: u64, other: u64) -> bool {
+    one >> PROCESS_SHIFT == other >> PROCESS_SHIFT
 }
 
 /// Releases the lock, whoever holds it.

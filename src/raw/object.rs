@@ -47,12 +47,18 @@ pub enum Kind {
     Lock = 3,
     /// The table of names.
     Directory = 4,
+    /// An agenda that hands items out for good, in the order of priorities.
+    PriorityQueue = 20,
+    /// An agenda that hands items out on lease.
+    JoinableQueue = 21,
 }
 
 impl Kind {
     /// The kind that `word` stands for.
     pub fn from_word(word: u64) -> Option<Kind> {
-        [Kind::Dict, Kind::Queue, Kind::Lock, Kind::Directory].into_iter().find(|kind| *kind as u64 == word)
+        [Kind::Dict, Kind::Queue, Kind::Lock, Kind::Directory, Kind::PriorityQueue, Kind::JoinableQueue]
+            .into_iter()
+            .find(|kind| *kind as u64 == word)
     }
 }
 

@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::object::{self, Entry, Kind, State};
-use super::{cell, collect, ring, table};
+use super::{agenda, cell, collect, ring, table};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mem::{Field, Intent, Liveness, Me, Op, OpKind, Segment, Step, Stop};
 
@@ -113,6 +113,14 @@ fn resolve_structures(segment: &Segment, slot: u16, intent: &Intent<'_>) -> Resu
         OpKind::ObjectBuild | OpKind::ObjectDestroy => object::resolve(segment, slot, intent, op),
         OpKind::Collect => collect::resolve(segment, slot, intent),
         OpKind::CellPut => cell::resolve(segment, intent),
+        OpKind::AgendaPut
+        | OpKind::AgendaTake
+        | OpKind::AgendaLease
+        | OpKind::AgendaReturn
+        | OpKind::AgendaAck
+        | OpKind::AgendaLoan
+        | OpKind::AgendaGrow
+        | OpKind::AgendaClose => agenda::resolve(segment, slot, intent, op),
     }
 }
 
@@ -330,6 +338,7 @@ pub fn visit_blocks(
         Kind::Dict | Kind::Directory => table::visit(segment, root, f),
         Kind::Queue => ring::visit(segment, root, f),
         Kind::Lock => cell::visit(segment, root, f),
+        Kind::PriorityQueue | Kind::JoinableQueue => agenda::visit(segment, root, f),
     }
 }
 
@@ -340,6 +349,7 @@ pub fn visit_handles(segment: &Segment, entry: Entry<'_>, f: &mut dyn FnMut(u64)
         (root, Kind::Dict) => table::visit_handles(segment, root, f),
         (root, Kind::Queue) => ring::visit_handles(segment, root, f),
         (root, Kind::Lock) => cell::visit_handles(segment, root, f),
+        (root, Kind::PriorityQueue | Kind::JoinableQueue) => agenda::visit_handles(segment, root, f),
     }
 }
 

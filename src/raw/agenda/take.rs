@@ -1,0 +1,48 @@
+//! Taking the first item for good.
+
+use std::sync::atomic::Ordering;
+
+use super::{Agenda, add, event, latch, root};
+use crate::mem::{Field, Me, OpKind, Step};
+
+/// What was there to take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// An item of this priority.
+    Item(u64),
+    /// Nothing now.
+    Empty,
+    /// Nothing, and nothing will come.
+    Closed,
+}
+
+impl Agenda {
+    /// Takes the first item and appends its bytes to `out`, which is emptied before. `keep` is shown every handle of the
+    /// item while the agenda holds it still.
+    ///
+    /// # Crash
+    /// The item waits still, or is the dead's.
+    pub fn take(&self, me: &Me<'_>, out: &mut Vec<u8>, keep: &mut dyn FnMut(u64) -> Step<()>) -> Step<Taken> {
+        let words = self.begin(me, OpKind::AgendaTake)?;
+        let Some(node) = self.first(me.segment, words)? else {
+            let closed = words[root::CLOSED].load(Ordering::Relaxed) != 0;
+            self.abandon(me, words);
+            return Ok(if closed { Taken::Closed } else { Taken::Empty });
+        };
+        out.clear();
+        node.load(out);
+        for handle in node.handles() {
+            keep(handle.load(Ordering::Relaxed))?;
+        }
+        let (priority, _) = node.key();
+        me.intent.set(Field::Free, node.offset);
+        self.unlink_first(words, &node)?;
+        add(&words[root::WAITING], -1);
+        latch::release(&words[root::LATCH]);
+        me.release(node.offset)?;
+        me.intent.set(Field::Free, 0);
+        event::signal(&words[root::ROOM], 1);
+        me.intent.set(Field::Op, 0);
+        Ok(Taken::Item(priority))
+    }
+}
