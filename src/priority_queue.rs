@@ -101,6 +101,15 @@ impl<T, C: Codec<T>> PriorityQueue<T, C> {
     }
 
     fn get_within(&self, patience: Patience) -> Result<Option<(i64, T)>> {
+        self.get_with(patience, C::decode)
+    }
+
+    /// Gets the first item as what `decode` makes of it.
+    pub(crate) fn get_with<R>(
+        &self,
+        patience: Patience,
+        decode: impl FnOnce(&[u8]) -> Result<R>,
+    ) -> Result<Option<(i64, R)>> {
         let segment = self.handle.hold.segment()?;
         let session = self.handle.hold.session();
         let (mut bytes, mut kept) = (Vec::new(), Vec::new());
@@ -128,7 +137,7 @@ impl<T, C: Codec<T>> PriorityQueue<T, C> {
             },
         );
         let item = match taken {
-            Ok(Some(priority)) => C::decode(&bytes).map(|item| Some(((priority ^ SIGN) as i64, item))),
+            Ok(Some(priority)) => decode(&bytes).map(|item| Some(((priority ^ SIGN) as i64, item))),
             Ok(None) => Ok(None),
             Err(error) => Err(error),
         };

@@ -221,6 +221,7 @@ fn words_of_tables_rings_and_cells() {
         ("src/raw/table/mod.rs", "### Root"),
         ("src/raw/ring/part.rs", "### Part"),
         ("src/raw/cell.rs", "## Lock cell"),
+        ("src/raw/agenda/node.rs", "### Item"),
     ] {
         let known = constants(&read(path));
         for (word, name) in numbered(&table(heading, "word")) {
@@ -265,6 +266,14 @@ fn crash_md_has_every_operation() {
             "ObjectDestroy" => "### Hold, drop",
             "Collect" => "### Collect",
             "CellPut" => "### Set the value",
+            "AgendaPut" => "### Put into an agenda",
+            "AgendaTake" => "### Take from an agenda",
+            "AgendaLease" => "### Lease",
+            "AgendaReturn" => "### Give back, commit a loan",
+            "AgendaAck" => "### Acknowledge, drop a loan",
+            "AgendaLoan" => "### Lend",
+            "AgendaGrow" => "### More lease cells",
+            "AgendaClose" => "### Close an agenda",
             other => panic!("docs/crash.md does not tell of `{other}`"),
         };
         assert!(headings.contains(&heading), "no `{heading}` for `{kind}`");

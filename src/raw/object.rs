@@ -232,6 +232,11 @@ impl<'a> Entry<'a> {
         self.holders()[process as usize / 64].fetch_and(!(1 << (process % 64)), Ordering::SeqCst);
     }
 
+    /// Whether `process` holds it.
+    pub fn is_held_by(&self, process: u32) -> bool {
+        self.holders()[process as usize / 64].load(Ordering::SeqCst) >> (process % 64) & 1 == 1
+    }
+
     /// Whether any process holds it.
     pub fn is_held(&self) -> bool {
         self.holders().iter().any(|word| word.load(Ordering::SeqCst) != 0)

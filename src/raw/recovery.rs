@@ -181,9 +181,24 @@ fn put_right(segment: &Segment, index: u32) -> Result<()> {
         }
     }
     for entry in object::entries(segment) {
-        entry?.let_go(index);
+        let entry = entry?;
+        if entry.is_held_by(index) {
+            give_back_leases(segment, entry, index);
+        }
+        entry.let_go(index);
     }
     Ok(())
+}
+
+/// Gives back what dead process `index` had on lease, if the object is a queue that leases. What cannot be given back now
+/// is given back by whoever looks.
+fn give_back_leases(segment: &Segment, entry: Entry<'_>, index: u32) {
+    // While it is LIVE, the bit of the dead keeps it.
+    let is_live = entry.status().is_ok_and(|status| status.state == State::Live);
+    if is_live && matches!(entry.kind(), Ok(Kind::JoinableQueue)) {
+        let _ = agenda::Agenda::open(segment, entry.root())
+            .and_then(|agenda| run(segment, |me| agenda.take_from_process(me, index)));
+    }
 }
 
 /// Puts right what the dead process left whose record this process has taken over, before it does anything else.

@@ -1,8 +1,8 @@
 //! Leases and loans: an item that somebody has and the agenda owns.
 //!
 //! A lease is an item in a cell, from which it goes back among the waiting or away. A loan comes the other way: it is born
-//! in a cell and becomes an item when it is committed. What the dead have on lease is given back by whoever looks; what
-//! they have on loan is dropped.
+//! in a cell and becomes an item when it is committed. What the dead have on lease is given back; what they have on
+//! loan is dropped.
 
 use std::sync::atomic::Ordering;
 
@@ -52,6 +52,9 @@ impl Agenda {
     /// # Crash
     /// The item waits still, or is on lease to the dead, and then anybody gives it back.
     pub fn lease(&self, me: &Me<'_>) -> Step<Leased> {
+        if let Some(closed) = self.nothing(self.words(me.segment)?) {
+            return Ok(if closed { Leased::Closed } else { Leased::Empty });
+        }
         for _ in 0..CELL_TRIES {
             let words = self.begin(me, OpKind::AgendaLease)?;
             let Some(node) = self.first(me.segment, words)? else {
@@ -303,6 +306,15 @@ impl Agenda {
     /// # Errors
     /// `Stop::Dead` for a lessee that is dead and not yet recovered.
     pub fn take_from_the_dead(&self, me: &Me<'_>) -> Step<u64> {
+        self.take_from_whom(me, |lessee| lock::holder_is_gone(me.segment, lessee))
+    }
+
+    /// The same for what process `index` has, of which its recoverer knows that it is gone.
+    pub fn take_from_process(&self, me: &Me<'_>, index: u32) -> Step<u64> {
+        self.take_from_whom(me, |lessee| Ok(lock::process_of(lessee) == index))
+    }
+
+    fn take_from_whom(&self, me: &Me<'_>, is_gone: impl Fn(u64) -> Step<bool>) -> Step<u64> {
         let segment = me.segment;
         let words = self.words(segment)?;
         let mut suspects = Vec::new();
@@ -313,21 +325,21 @@ impl Agenda {
             }
             Ok(())
         })?;
-        let (mut alive, mut count) = (lock::word_for(me), 0);
+        let (mut alive, mut count) = (None, 0);
         for (number, lessee) in suspects {
-            if lock::same_process(lessee, alive) {
+            if alive.is_some_and(|alive| lock::same_process(lessee, alive)) {
                 continue;
             }
-            if lock::holder_is_gone(segment, lessee)? {
-                count += u64::from(self.take_from(me, number)?);
+            if is_gone(lessee)? {
+                count += u64::from(self.take_from(me, number, &is_gone)?);
             } else {
-                alive = lessee;
+                alive = Some(lessee);
             }
         }
         Ok(count)
     }
 
-    fn take_from(&self, me: &Me<'_>, number: u64) -> Step<bool> {
+    fn take_from(&self, me: &Me<'_>, number: u64, is_gone: &impl Fn(u64) -> Step<bool>) -> Step<bool> {
         let words = self.begin(me, OpKind::AgendaReturn)?;
         let block = me.segment.word(Agenda::cell_offset(words, number)?)?.load(Ordering::Relaxed);
         let node = match block {
@@ -335,7 +347,7 @@ impl Agenda {
             block => Some(Node::at(me.segment, block)?),
         };
         let gone = match &node {
-            Some(node) => lock::holder_is_gone(me.segment, node.lessee().0)?,
+            Some(node) => is_gone(node.lessee().0)?,
             None => false,
         };
         match node {

@@ -135,15 +135,16 @@ impl Agenda {
 
     /// Unlinks `node`, the first item.
     pub(super) fn unlink_first(&self, words: &[Word], node: &Node<'_>) -> Result<()> {
+        // Tails first: none may be left that its level does not reach.
+        for tail in &words[root::TAILS..][..node.height] {
+            if tail.load(Ordering::Relaxed) == node.offset {
+                tail.store(0, Ordering::Release);
+            }
+        }
         for level in (1..node.height).rev() {
             let head = &words[root::HEADS + level];
             if head.load(Ordering::Relaxed) == node.offset {
                 head.store(node.link(level)?.load(Ordering::Relaxed), Ordering::Release);
-            }
-        }
-        for tail in &words[root::TAILS..][..node.height] {
-            if tail.load(Ordering::Relaxed) == node.offset {
-                tail.store(0, Ordering::Release);
             }
         }
         // LINEARIZES: the item waits no more.

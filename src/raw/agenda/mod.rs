@@ -21,7 +21,7 @@
 //!    A tail is zero or an item that its level reaches. So neither needs repair.
 //! 4. The counts are stored behind the commit. Recovery of a latch's holder counts again.
 //! 5. A leased item names thread, process and incarnation of its lessee, as users' locks do, so anybody can tell that it is
-//!    gone; then anybody gives the item back. No list of leases, nothing to do for recovery.
+//!    gone. Recovery gives back what its process had, and should that fail, whoever looks does.
 //!
 //! # What a kill leaves
 //!
@@ -29,10 +29,10 @@
 //! |---|---|---|---|
 //! | put | the link before the item | the item's block, freed | levels and counts |
 //! | take | the first link | nothing | the item's block, freed |
-//! | lease | the first link | a cell, cleared | the lessee's death, which anybody sees |
+//! | lease | the first link | a cell, cleared | a lease of the dead, given back |
 //! | give back, commit a loan | the link before the item | nothing | a cell, cleared |
 //! | acknowledge, drop a loan | the cell | nothing | the item's block, freed |
-//! | loan | the cell | the block, freed | the borrower's death |
+//! | loan | the cell | the block, freed | a loan of the dead, dropped |
 //! | grow | the chunk's word | the chunk, freed | nothing |
 //! | close | the flag | nothing | wake-ups, which recovery makes good |
 //!

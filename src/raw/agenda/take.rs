@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::{Agenda, add, event, latch, root};
-use crate::mem::{Field, Me, OpKind, Step};
+use crate::mem::{Field, Me, OpKind, Step, Word};
 
 /// What was there to take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +23,9 @@ impl Agenda {
     /// # Crash
     /// The item waits still, or is the dead's.
     pub fn take(&self, me: &Me<'_>, out: &mut Vec<u8>, keep: &mut dyn FnMut(u64) -> Step<()>) -> Step<Taken> {
+        if let Some(closed) = self.nothing(self.words(me.segment)?) {
+            return Ok(if closed { Taken::Closed } else { Taken::Empty });
+        }
         let words = self.begin(me, OpKind::AgendaTake)?;
         let Some(node) = self.first(me.segment, words)? else {
             let closed = words[root::CLOSED].load(Ordering::Relaxed) != 0;
@@ -44,5 +47,15 @@ impl Agenda {
         event::signal(&words[root::ROOM], 1);
         me.intent.set(Field::Op, 0);
         Ok(Taken::Item(priority))
+    }
+
+    /// Whether it is closed, if nothing waits. Of a dead holder's counts nothing is believed: whoever takes the latch meets
+    /// the dead.
+    #[inline]
+    pub(super) fn nothing(&self, words: &[Word]) -> Option<bool> {
+        // Closed first: behind it nothing is put any more.
+        let closed = words[root::CLOSED].load(Ordering::Acquire) != 0;
+        let free = latch::owner_of(words[root::LATCH].load(Ordering::Acquire)) == 0;
+        (free && words[root::WAITING].load(Ordering::Relaxed) == 0).then_some(closed)
     }
 }

@@ -42,6 +42,8 @@ const ALLOWED: &[(&str, &str, &str)] = &[
     // models and loom on purpose; a case here would have to stop a thread at a step, and there is no such thing yet.
     ("raw/object.rs", "entry.transition(status, State::Live, 0)", "acquiring a condemned object"),
     ("raw/object.rs", "entry.let_go(process)", "a collector's death met while acquiring a doomed object"),
+    ("raw/agenda/put.rs", "me.intent.set(Field::Alloc, 0);", "a queue that filled up while the item was made"),
+    ("raw/agenda/put.rs", "me.intent.set(Field::Op, 0);", "the same"),
     ("raw/ring/pop.rs", "part.returned().cas(epoch, 0", "only after an item was given back and taken by another"),
     ("raw/ring/push.rs", "me.intent.set(Field::Alloc, 0)", "a queue closed while a boxed item is pushed"),
     ("raw/ring/recover.rs", "claimed.wake(", "a sleeper at the slot of the dead"),

@@ -1,5 +1,6 @@
 //! Crash at every step: each operation on each small state is killed at each of its stores.
 
+mod agendas;
 mod coverage;
 mod dict;
 mod harness;
@@ -31,6 +32,7 @@ fn crash_at_every_step() {
     locks::cases(&suite);
     queues::cases(&suite);
     threads::cases(&suite);
+    agendas::cases(&suite);
     suite.finish();
     if !suite.is_partial() {
         super::ring::crash_tests::at_every_step(); // the states of a ring that its public operations do not make
