@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::time::Duration;
 
 use crate::agenda::{self, Patience, endless, try_until};
 use crate::codec::{Auto, Codec};
@@ -219,15 +220,29 @@ impl<'q> Loan<'q> {
     /// # Errors
     /// `Closed`, and the loan is dropped; `LeaseLost`.
     pub fn commit(mut self) -> Result<()> {
+        endless(self.commit_within(Patience::Endless)?)
+    }
+
+    /// The same for at most `timeout`; the loan if there was no room.
+    pub fn commit_timeout(mut self, timeout: Duration) -> Result<Option<Loan<'q>>> {
+        Ok(match self.commit_within(Patience::For(timeout))? {
+            Some(()) => None,
+            None => Some(self),
+        })
+    }
+
+    fn commit_within(&mut self, patience: Patience) -> Result<Option<()>> {
         let segment = self.out.handle.hold.segment()?;
         let (agenda, token) = (self.out.agenda, *self.out.token()?);
         let attempt = || match recovery::run(segment, |me| agenda.commit(me, &token, 0))? {
             Some(put) => agenda::done(put),
             None => Err(lost()),
         };
-        endless(try_until(segment, &agenda, Patience::Endless, |by| agenda.wait_for_room(segment, by), attempt)?)?;
-        self.out.token = None;
-        Ok(())
+        let committed = try_until(segment, &agenda, patience, |by| agenda.wait_for_room(segment, by), attempt)?;
+        if committed.is_some() {
+            self.out.token = None;
+        }
+        Ok(committed)
     }
 }
 

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use common::{Dice, role, say, start_with};
-use commons::{Dict, ErrorKind, Lock, Manager, Queue};
+use commons::{Dict, ErrorKind, JoinableQueue, Lock, Manager, PriorityQueue, Queue};
 
 /// Longest that one operation may take: twice the patience of an internal wait.
 const LIMIT: Duration = Duration::from_secs(75);
@@ -258,6 +258,8 @@ struct Objects {
     queue: Queue<u64>,
     texts: Queue<String>,
     lock: Lock<Vec<u64>>,
+    jobs: JoinableQueue<Vec<u8>>,
+    urgent: PriorityQueue<Queue<u64>>,
 }
 
 fn build(dice: &mut Dice) -> commons::Result<Objects> {
@@ -277,12 +279,18 @@ fn build(dice: &mut Dice) -> commons::Result<Objects> {
         queue.put(&i)?;
         texts.put(&"text that is a good deal longer than a slot has room for, so it is in a block".repeat(2))?;
     }
-    Ok(Objects { manager, plain, boxed, nest, queue, texts, lock })
+    let (jobs, urgent) = (manager.joinable_queue(40)?, manager.unbounded_priority_queue()?);
+    for i in 0..30 {
+        jobs.put(&vec![i as u8; dice.below(200) as usize])?;
+        urgent.put(dice.below(5) as i64, &manager.queue(4)?)?;
+    }
+    std::mem::forget(jobs.lease()?);
+    Ok(Objects { manager, plain, boxed, nest, queue, texts, lock, jobs, urgent })
 }
 
 /// One operation, any. Its result does not matter.
 fn operate(objects: &Objects, dice: &mut Dice) -> &'static str {
-    let Objects { manager, plain, boxed, nest, queue, texts, lock } = objects;
+    let Objects { manager, plain, boxed, nest, queue, texts, lock, jobs, urgent } = objects;
     let short = Duration::from_micros(dice.below(1500));
     let number = dice.below(500);
     let text = format!("key {number}");
@@ -293,7 +301,7 @@ fn operate(objects: &Objects, dice: &mut Dice) -> &'static str {
             $name
         }};
     }
-    match dice.below(44) {
+    match dice.below(53) {
         0 | 1 => act!("get", plain.get(&number)),
         2 | 3 => act!("insert", plain.insert(&number, &number)),
         4 => act!("remove", plain.remove(&number)),
@@ -336,6 +344,21 @@ fn operate(objects: &Objects, dice: &mut Dice) -> &'static str {
         40 => act!("clone", (plain.clone(), texts.clone(), lock.clone())),
         41 => act!("check", manager.check().map(drop)),
         42 => act!("recover", (manager.recover(), manager.collect())),
+        43 => act!("put job", jobs.put_timeout(&vec![1; number as usize], short)),
+        44 => act!("get job", jobs.get_timeout(short).map(drop)),
+        45 => act!("task_done", jobs.task_done()),
+        46 => act!("lease", jobs.try_lease().map(|lease| lease.map(|lease| (lease.get(), lease.ack())))),
+        47 => act!("release", jobs.try_lease().map(|lease| lease.map(commons::Lease::release))),
+        48 => act!(
+            "loan",
+            jobs.loan(number as usize + 8).map(|mut loan| {
+                let _ = loan.write_at(number as usize, b"bytes");
+                (number % 2 == 0).then(|| loan.commit_timeout(short).map(drop))
+            })
+        ),
+        49 => act!("join", (jobs.join_timeout(short), jobs.unfinished(), jobs.len())),
+        50 => act!("put urgent", manager.queue(4).and_then(|q| urgent.try_put(number as i64 % 7, &q).map(drop))),
+        51 => act!("get urgent", urgent.get_timeout(short).map(drop)),
         _ => act!("objects", (manager.objects().map(drop), manager.committed())),
     }
 }

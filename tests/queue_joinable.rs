@@ -187,6 +187,14 @@ fn a_loan_becomes_an_item_without_a_copy_of_it() {
         lease.ack().unwrap();
     }
     drop(queue.loan(100).unwrap());
+    queue.loan(1).unwrap().commit().unwrap();
+    queue.loan(2).unwrap().commit().unwrap();
+    let late = queue.loan(3).unwrap().commit_timeout(Duration::from_millis(20)).unwrap();
+    drop(late.expect("there is no room"));
+    for length in 1..=2 {
+        assert_eq!(queue.get().unwrap().len(), length);
+        queue.task_done().unwrap();
+    }
     manager.check().unwrap();
     queue.join().unwrap();
 }

@@ -48,7 +48,7 @@ impl Agenda {
         let (chunk, place) = locate(number);
         match words[root::CHUNKS..][..CHUNKS].get(chunk).map(|word| word.load(Ordering::Acquire)) {
             None | Some(0) => Err(Error::corrupted("the number of a lease")),
-            Some(base) => Ok(base + place * WORD),
+            Some(base) => Ok(base.wrapping_add(place * WORD)),
         }
     }
 

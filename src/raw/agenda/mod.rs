@@ -66,7 +66,7 @@ const LEVELS: usize = 12;
 /// Chunks of lease cells.
 const CHUNKS: usize = 20;
 /// Tries of a read that writers spoil.
-const READ_TRIES: u32 = 100_000;
+const READ_TRIES: u32 = 1000;
 
 /// The words of the root block.
 mod root {

@@ -3,11 +3,15 @@
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
+use super::list::fuel;
 use super::node::Node;
 use super::{Agenda, CHUNKS, Counts, LEVELS, READ_TRIES, root};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mem::{Segment, Word};
 use crate::raw::latch;
+
+/// Rounds of a walk that items given back may spoil.
+const ROUNDS: u32 = 100;
 
 /// Shows `f` every word that refers to a block of the agenda at `root`, with the block. `f` may put 0 into the word: what is
 /// still there is reached in any case, so destruction can be killed and begun again.
@@ -46,14 +50,16 @@ pub fn visit(segment: &Segment, root: u64, f: &mut dyn FnMut(&Word, u64) -> Resu
 pub fn visit_handles(segment: &Segment, root: u64, f: &mut dyn FnMut(u64) -> Result<()>) -> Result<()> {
     let agenda = Agenda::open(segment, root)?;
     let words = agenda.words(segment)?;
-    for _ in 0..READ_TRIES {
+    for _ in 0..ROUNDS {
         let returns = words[root::RETURNS].load(Ordering::Acquire);
         let mut key = None;
+        let mut fuel = fuel(segment);
         while let Some((next, handles)) = undisturbed(words, || {
             let node = agenda.first_behind(segment, words, key)?;
             Ok(node.map(|node| (node.key(), loaded(&node))))
         })? {
-            if key.is_some_and(|key| key >= next) {
+            fuel = fuel.saturating_sub(1);
+            if fuel == 0 || key.is_some_and(|key| key >= next) {
                 return Err(Error::corrupted("the order of queued items"));
             }
             handles.into_iter().try_for_each(&mut *f)?;

@@ -347,7 +347,7 @@ fn joinables(suite: &Suite) {
     joinable(suite, "loan, dropped", (2, 0), false, Effect::None, |queue| drop(queue.loan(30).unwrap()));
     joinable(suite, "loan, kept", (2, 0), false, Effect::None, |queue| std::mem::forget(queue.loan(30).unwrap()));
     joinable(suite, "lease behind the dead", (2, 2), false, Effect::None, keep);
-    joinable(suite, "acknowledge behind the dead", (3, 2), true, Effect::None, |queue| {
+    joinable(suite, "give back behind the dead", (3, 2), true, Effect::None, |queue| {
         queue.lease().unwrap().release().unwrap();
     });
     joinable(suite, "joining behind the dead", (1, 1), false, Effect::None, |queue| {
