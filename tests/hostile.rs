@@ -356,7 +356,7 @@ fn operate(objects: &Objects, dice: &mut Dice) -> &'static str {
                 (number % 2 == 0).then(|| loan.commit_timeout(short).map(drop))
             })
         ),
-        49 => act!("join", (jobs.join_timeout(short), jobs.unfinished(), jobs.len())),
+        49 => act!("join", jobs.join_timeout(short)),
         50 => act!("put urgent", manager.queue(4).and_then(|q| urgent.try_put(number as i64 % 7, &q).map(drop))),
         51 => act!("get urgent", urgent.get_timeout(short).map(drop)),
         _ => act!("objects", (manager.objects().map(drop), manager.committed())),

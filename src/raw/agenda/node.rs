@@ -137,7 +137,7 @@ impl<'a> Node<'a> {
     }
 
     /// Fills it.
-    pub fn store(&self, bytes: &[u8]) {
+    pub fn fill(&self, bytes: &[u8]) {
         store_bytes(self.payload(), bytes);
     }
 

@@ -34,7 +34,7 @@ impl Agenda {
         }
         let dice = words[root::SEQUENCE].load(Ordering::Relaxed) ^ me.owner() << 48;
         let node = node::allocate(me, bytes.len(), handles, dice)?;
-        node.store(bytes);
+        node.fill(bytes);
         self.begin(me, OpKind::AgendaPut)?;
         if let Some(refusal) = self.refusal(words) {
             latch::release(&words[root::LATCH]);

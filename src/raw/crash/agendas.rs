@@ -209,6 +209,44 @@ fn handles(suite: &Suite) {
         },
     }
     .run(suite);
+    Case {
+        name: "priority queue: putting an item with a handle",
+        setup: &|manager| manager.unbounded_priority_queue().unwrap() as Outer,
+        open: &|victim, _| {
+            let id = only(victim, Kind::PriorityQueue);
+            let queue = Outer::over(handle(victim, id, Kind::PriorityQueue, Outer::fingerprint())).unwrap();
+            (queue, victim.lock(6u64).unwrap())
+        },
+        act: &|_, (queue, lock)| assert_eq!(queue.try_put(0, lock).unwrap(), Put::Done),
+        verify: &|survivor, queue, finished| {
+            survivor.collect().unwrap();
+            let put = queue.len().unwrap();
+            assert!(put == 1 || !finished);
+            assert_eq!(survivor.objects().unwrap().len() as u64, 1 + put);
+            if let Some((_, lock)) = queue.try_get().unwrap() {
+                assert_eq!(lock.lock().unwrap().into_guard().get().unwrap(), 6);
+            }
+        },
+        go_on: &|survivor, queue| {
+            survivor.recover().unwrap();
+            while queue.try_get().unwrap().is_some() {}
+            survivor.collect().unwrap();
+            assert_eq!(survivor.objects().unwrap().len(), 1);
+        },
+    }
+    .run(suite);
+    Case {
+        name: "joinable queue: creating one",
+        setup: &|_| (),
+        open: &|_, ()| (),
+        act: &|victim, ()| drop(victim.joinable_queue::<Item>(4).unwrap()),
+        verify: &|survivor, (), _| assert!(survivor.objects().unwrap().is_empty()),
+        go_on: &|survivor, ()| {
+            survivor.recover().unwrap();
+            assert!(survivor.objects().unwrap().is_empty());
+        },
+    }
+    .run(suite);
 }
 
 /// What a case does to a joinable queue; whether it takes the first item away, or adds one, if it is done.
