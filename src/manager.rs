@@ -290,9 +290,7 @@ impl Manager {
                 Kind::Queue => crate::raw::ring::Ring::open(segment, listed.root).and_then(|r| r.len(segment)).ok(),
                 Kind::Lock | Kind::Directory => None,
                 Kind::PriorityQueue | Kind::JoinableQueue => {
-                    let counts = agenda::Agenda::open(segment, listed.root)
-                        .and_then(|agenda| recovery::run(segment, |_| agenda.counts(segment)));
-                    counts.ok().map(|counts| counts.waiting)
+                    agenda::Agenda::open(segment, listed.root).and_then(|agenda| agenda.len_at_rest(segment)).ok()
                 }
             };
             let kind = match listed.kind {

@@ -165,6 +165,11 @@ impl Agenda {
         Err(Error::new(ErrorKind::Contended, "measuring a queue").into())
     }
 
+    /// Items that wait, if nobody is at work.
+    pub fn len_at_rest(&self, segment: &Segment) -> Result<u64> {
+        Ok(self.words(segment)?[root::WAITING].load(Ordering::Acquire))
+    }
+
     /// Whether it has been closed.
     pub fn is_closed(&self, segment: &Segment) -> Result<bool> {
         Ok(self.words(segment)?[root::CLOSED].load(Ordering::Acquire) != 0)
