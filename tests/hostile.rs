@@ -353,7 +353,7 @@ fn operate(objects: &Objects, dice: &mut Dice) -> &'static str {
             "loan",
             jobs.loan(number as usize + 8).map(|mut loan| {
                 let _ = loan.write_at(number as usize, b"bytes");
-                (number % 2 == 0).then(|| loan.commit_timeout(short).map(drop))
+                number.is_multiple_of(2).then(|| loan.commit_timeout(short).map(drop))
             })
         ),
         49 => act!("join", jobs.join_timeout(short)),
