@@ -75,6 +75,10 @@ pub enum ErrorKind {
     EndOfFile,
     /// Nobody can receive it: the other end of the pipe is gone or closed.
     BrokenPipe,
+    /// The item or loan is not this process's any more: it was taken for dead, and somebody else has the item now.
+    LeaseLost,
+    /// There is no item that was got and is not done yet.
+    NothingTaken,
 }
 
 type Cause = Box<dyn StdError + Send + Sync>;
@@ -203,6 +207,8 @@ impl ErrorKind {
             ErrorKind::Other => "failed",
             ErrorKind::EndOfFile => "the other end is gone, and nothing more will come",
             ErrorKind::BrokenPipe => "the other end is gone",
+            ErrorKind::LeaseLost => "lease lost",
+            ErrorKind::NothingTaken => "nothing was taken that is not done",
         }
     }
 }

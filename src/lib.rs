@@ -30,7 +30,8 @@
 //! # Ok::<(), commons::Error>(())
 //! ```
 //!
-//! Processes keep step by [`RLock`], [`RwLock`], [`Semaphore`], [`Condition`], [`Event`], [`Barrier`] and [`Once`]; whoever
+//! [`JoinableQueue`] delivers items until somebody has done them, [`PriorityQueue`] the most urgent first. Processes keep
+//! step by [`RLock`], [`RwLock`], [`Semaphore`], [`Condition`], [`Event`], [`Barrier`] and [`Once`]; whoever
 //! waits for a process that dies is woken, and told so by the type of the answer.
 //!
 //! [`Process`] runs a function in a fresh process of the same program and gives it handles as arguments; [`spawn!`] does so
@@ -41,6 +42,7 @@
 //!
 //! Every failure is an [`Error`] with a [kind](ErrorKind). How it works inside is told in `ARCHITECTURE.md`.
 
+mod agenda;
 mod array;
 mod block;
 mod codec;
@@ -48,6 +50,8 @@ mod dict;
 mod error;
 mod guarded;
 mod handle;
+mod joinable_queue;
+mod lease;
 mod list;
 mod listener;
 mod lock;
@@ -56,6 +60,7 @@ mod mem;
 mod namespace;
 mod os;
 mod pipe;
+mod priority_queue;
 mod process;
 mod queue;
 mod raw;
@@ -72,6 +77,8 @@ pub use block::{Block, BlockView};
 pub use codec::{Auto, Codec, Decode, Encode, Encoded, Pod};
 pub use dict::{Dict, Exchange, Integer, Iter};
 pub use error::{Error, ErrorKind, Result};
+pub use joinable_queue::JoinableQueue;
+pub use lease::{Lease, Loan};
 #[cfg(feature = "linkme")]
 #[doc(hidden)]
 pub use linkme;
@@ -82,6 +89,7 @@ pub use manager::{Builder, Manager, ObjectInfo, ObjectKind, Place, Report};
 pub use mem::HeapStats;
 pub use namespace::Namespace;
 pub use pipe::Connection;
+pub use priority_queue::PriorityQueue;
 #[doc(hidden)]
 pub use process::enter_test;
 pub use process::{ActiveChild, Parent, Process, ProcessBuilder, init};

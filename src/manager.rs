@@ -12,15 +12,17 @@ use crate::codec::{self, Auto, Codec};
 use crate::dict::Dict;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::Handle;
+use crate::joinable_queue::JoinableQueue;
 use crate::list::List;
 use crate::lock::Lock;
 use crate::mem::{Locator, Mode, Options, Segment, SegmentId};
 use crate::namespace::Namespace;
 use crate::pipe::{self, Connection};
+use crate::priority_queue::PriorityQueue;
 use crate::queue::Queue;
 use crate::raw::object::{Kind, ObjectId};
 use crate::raw::session::Session;
-use crate::raw::{array, list, recovery, table};
+use crate::raw::{agenda, array, list, recovery, table};
 use crate::set::Set;
 use crate::value::Value;
 
@@ -225,6 +227,48 @@ impl Manager {
         self.place().unbounded_queue()
     }
 
+    /// Creates an anonymous joinable queue of at most `capacity` items.
+    pub fn joinable_queue<T>(&self, capacity: usize) -> Result<JoinableQueue<T>>
+    where
+        Auto: Codec<T>,
+    {
+        self.place().joinable_queue(capacity)
+    }
+
+    /// Creates an anonymous joinable queue with the codec of its type, bounded or not.
+    pub fn joinable_queue_with<T, C: Codec<T>>(&self, capacity: Option<usize>) -> Result<JoinableQueue<T, C>> {
+        self.place().joinable_queue_with(capacity)
+    }
+
+    /// Creates an anonymous joinable queue without a bound but the segment's.
+    pub fn unbounded_joinable_queue<T>(&self) -> Result<JoinableQueue<T>>
+    where
+        Auto: Codec<T>,
+    {
+        self.place().unbounded_joinable_queue()
+    }
+
+    /// Creates an anonymous priority queue of at most `capacity` items.
+    pub fn priority_queue<T>(&self, capacity: usize) -> Result<PriorityQueue<T>>
+    where
+        Auto: Codec<T>,
+    {
+        self.place().priority_queue(capacity)
+    }
+
+    /// Creates an anonymous priority queue with the codec of its type, bounded or not.
+    pub fn priority_queue_with<T, C: Codec<T>>(&self, capacity: Option<usize>) -> Result<PriorityQueue<T, C>> {
+        self.place().priority_queue_with(capacity)
+    }
+
+    /// Creates an anonymous priority queue without a bound but the segment's.
+    pub fn unbounded_priority_queue<T>(&self) -> Result<PriorityQueue<T>>
+    where
+        Auto: Codec<T>,
+    {
+        self.place().unbounded_priority_queue()
+    }
+
     /// Creates an anonymous lock around `value`; `()` if it guards nothing in particular.
     pub fn lock<T>(&self, value: T) -> Result<Lock<T>>
     where
@@ -347,6 +391,9 @@ impl Manager {
                 Kind::List => list::List::open(segment, listed.root).and_then(|l| l.len(segment)).ok(),
                 Kind::Array | Kind::Block => array::Area::open(segment, listed.root).map(|area| area.len()).ok(),
                 Kind::Queue => crate::raw::ring::Ring::open(segment, listed.root).and_then(|r| r.len(segment)).ok(),
+                Kind::PriorityQueue | Kind::JoinableQueue => {
+                    agenda::Agenda::open(segment, listed.root).and_then(|agenda| agenda.len_at_rest(segment)).ok()
+                }
                 _ => None,
             };
             let kind = match listed.kind {
@@ -369,6 +416,8 @@ impl Manager {
                 Kind::Event => ObjectKind::Event,
                 Kind::Barrier => ObjectKind::Barrier,
                 Kind::Once => ObjectKind::Once,
+                Kind::PriorityQueue => ObjectKind::PriorityQueue,
+                Kind::JoinableQueue => ObjectKind::JoinableQueue,
             };
             let holders = listed.holders.iter().filter_map(|index| segment.pid_of(*index).ok()).collect();
             ObjectInfo { name: listed.name, kind, len, holders, id: listed.id }
@@ -478,6 +527,61 @@ impl Place<'_> {
             session.create(Kind::Queue, fingerprint, |me, root| crate::raw::ring::create(me, root, &spec))
         })?;
         Queue::over(handle)
+    }
+
+    /// A joinable queue of at most `capacity` items.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a capacity of zero or more than 2^30.
+    pub fn joinable_queue<T>(self, capacity: usize) -> Result<JoinableQueue<T>>
+    where
+        Auto: Codec<T>,
+    {
+        self.joinable_queue_with(Some(capacity))
+    }
+
+    /// A joinable queue without a bound but the segment's.
+    pub fn unbounded_joinable_queue<T>(self) -> Result<JoinableQueue<T>>
+    where
+        Auto: Codec<T>,
+    {
+        self.joinable_queue_with(None)
+    }
+
+    /// A joinable queue with the codec of its type, bounded or not.
+    pub fn joinable_queue_with<T, C: Codec<T>>(self, capacity: Option<usize>) -> Result<JoinableQueue<T, C>> {
+        JoinableQueue::over(self.agenda(Kind::JoinableQueue, JoinableQueue::<T, C>::fingerprint(), capacity)?)
+    }
+
+    /// A priority queue of at most `capacity` items.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a capacity of zero or more than 2^30.
+    pub fn priority_queue<T>(self, capacity: usize) -> Result<PriorityQueue<T>>
+    where
+        Auto: Codec<T>,
+    {
+        self.priority_queue_with(Some(capacity))
+    }
+
+    /// A priority queue without a bound but the segment's.
+    pub fn unbounded_priority_queue<T>(self) -> Result<PriorityQueue<T>>
+    where
+        Auto: Codec<T>,
+    {
+        self.priority_queue_with(None)
+    }
+
+    /// A priority queue with the codec of its type, bounded or not.
+    pub fn priority_queue_with<T, C: Codec<T>>(self, capacity: Option<usize>) -> Result<PriorityQueue<T, C>> {
+        PriorityQueue::over(self.agenda(Kind::PriorityQueue, PriorityQueue::<T, C>::fingerprint(), capacity)?)
+    }
+
+    fn agenda(self, kind: Kind, fingerprint: u64, capacity: Option<usize>) -> Result<Handle> {
+        let capacity = crate::agenda::valid_capacity(capacity)?;
+        self.object(kind, fingerprint, |session, fingerprint| {
+            session.create(kind, fingerprint, |me, root| agenda::create(me, root, capacity))
+        })
     }
 
     /// A lock around `value`. One that exists keeps the value it has.
@@ -650,6 +754,10 @@ pub enum ObjectKind {
     Array,
     /// A [`Block`].
     Block,
+    /// A [`PriorityQueue`].
+    PriorityQueue,
+    /// A [`JoinableQueue`].
+    JoinableQueue,
 }
 
 /// One object of a [listing](Manager::objects).

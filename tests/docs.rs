@@ -233,6 +233,7 @@ fn words_of_tables_rings_and_cells() {
         ("src/raw/sync/condition.rs", "### Condition"),
         ("src/raw/sync/barrier.rs", "### Barrier"),
         ("src/raw/sync/once.rs", "### Once"),
+        ("src/raw/agenda/node.rs", "### Item"),
     ] {
         let known = constants(&read(path));
         for (word, name) in numbered(&table(heading, "word")).into_iter().filter(|(_, name)| !name.is_empty()) {
@@ -282,6 +283,14 @@ fn crash_md_has_every_operation() {
             "ListPop" => "### Pop at an end",
             "ListSplice" => "### Replace the spine",
             "SemaphoreTake" | "SemaphoreGive" => "### Permit",
+            "AgendaPut" => "### Put into an agenda",
+            "AgendaTake" => "### Take from an agenda",
+            "AgendaLease" => "### Lease",
+            "AgendaReturn" => "### Give back, commit a loan",
+            "AgendaAck" => "### Acknowledge, drop a loan",
+            "AgendaLoan" => "### Lend",
+            "AgendaGrow" => "### More lease cells",
+            "AgendaClose" => "### Close an agenda",
             other => panic!("docs/crash.md does not tell of `{other}`"),
         };
         assert!(headings.contains(&heading), "no `{heading}` for `{kind}`");

@@ -15,7 +15,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use common::{Dice, role, say, start_with};
-use commons::{Array, Connection, Dict, ErrorKind, List, Lock, Manager, Namespace, Queue, Set, Value, wait};
+use commons::{
+    Array, Connection, Dict, ErrorKind, JoinableQueue, List, Lock, Manager, Namespace, PriorityQueue, Queue, Set,
+    Value, wait,
+};
 
 /// Longest that one operation may take: twice the patience of an internal wait.
 const LIMIT: Duration = Duration::from_secs(75);
@@ -266,6 +269,8 @@ struct Objects {
     space: Namespace,
     value: Value<String>,
     array: Array<u16>,
+    jobs: JoinableQueue<Vec<u8>>,
+    urgent: PriorityQueue<Queue<u64>>,
 }
 
 fn build(dice: &mut Dice) -> commons::Result<Objects> {
@@ -289,6 +294,12 @@ fn build(dice: &mut Dice) -> commons::Result<Objects> {
         carrier[1].send(&manager.pipe()?.0)?;
         texts.put(&"text that is a good deal longer than a slot has room for, so it is in a block".repeat(2))?;
     }
+    let (jobs, urgent) = (manager.joinable_queue(40)?, manager.unbounded_priority_queue()?);
+    for i in 0..30 {
+        jobs.put(&vec![i as u8; dice.below(200) as usize])?;
+        urgent.put(dice.below(5) as i64, &manager.queue(4)?)?;
+    }
+    std::mem::forget(jobs.lease()?);
     let (numbers, lines, set) = (manager.list()?, manager.list()?, manager.set()?);
     for i in 0..dice.below(100) {
         numbers.push(&i)?;
@@ -312,6 +323,8 @@ fn build(dice: &mut Dice) -> commons::Result<Objects> {
         array,
         ends,
         carrier,
+        jobs,
+        urgent,
     })
 }
 
@@ -333,6 +346,8 @@ fn operate(objects: &Objects, dice: &mut Dice) -> &'static str {
         array,
         ends,
         carrier,
+        jobs,
+        urgent,
     } = objects;
     let (end, carrier) = (&ends[dice.below(2) as usize], &carrier[dice.below(2) as usize]);
     let short = Duration::from_micros(dice.below(1500));
@@ -346,7 +361,7 @@ fn operate(objects: &Objects, dice: &mut Dice) -> &'static str {
         }};
     }
     let at = number % 100;
-    match dice.below(84) {
+    match dice.below(93) {
         68 | 69 => act!("send", end.send_timeout(&vec![1; number as usize], short)),
         70 | 71 => act!("receive", end.recv_timeout(short)),
         72 => act!("poll", end.poll(short)),
@@ -427,6 +442,21 @@ fn operate(objects: &Objects, dice: &mut Dice) -> &'static str {
         65 => act!("reopen array", manager.named("a").array::<u64>(100).and_then(|a| a.to_vec())),
         66 => act!("reopen block", manager.named("b").block(100).and_then(|b| b.write(3, &[1; 20]))),
         67 => act!("list remove text", lines.remove(&text)),
+        83 => act!("put job", jobs.put_timeout(&vec![1; number as usize], short)),
+        84 => act!("get job", jobs.get_timeout(short).map(drop)),
+        85 => act!("task_done", jobs.task_done()),
+        86 => act!("lease", jobs.try_lease().map(|lease| lease.map(|lease| (lease.get(), lease.ack())))),
+        87 => act!("release", jobs.try_lease().map(|lease| lease.map(commons::Lease::release))),
+        88 => act!(
+            "loan",
+            jobs.loan(number as usize + 8).map(|mut loan| {
+                let _ = loan.write_at(number as usize, b"bytes");
+                number.is_multiple_of(2).then(|| loan.commit_timeout(short).map(drop))
+            })
+        ),
+        89 => act!("join", jobs.join_timeout(short)),
+        90 => act!("put urgent", manager.queue(4).and_then(|q| urgent.try_put(number as i64 % 7, &q).map(drop))),
+        91 => act!("get urgent", urgent.get_timeout(short).map(drop)),
         _ => act!("objects", (manager.objects().map(drop), manager.committed())),
     }
 }

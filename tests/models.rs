@@ -13,6 +13,7 @@ mod models {
     pub mod barrier;
     pub mod condition;
     pub mod heap;
+    pub mod lease;
     pub mod lock_recover;
     pub mod objects;
     pub mod ring;
@@ -28,7 +29,8 @@ use models::ring::{Cast, Ring};
 use models::search::search;
 use models::table_put_split::{Operation, PutSplit};
 use models::{
-    barrier, condition, heap, lock_recover, objects, ring, ring_push_block, ring_wait, table_inline, table_put_split,
+    barrier, condition, heap, lease, lock_recover, objects, ring, ring_push_block, ring_wait, table_inline,
+    table_put_split,
 };
 
 /// One test a line: a name that says what is proved, the model, and `clean` or the fault that catches the mutant.
@@ -74,6 +76,20 @@ prove! {
     push_block_with_phase_after_publication_frees_a_published_block:
         push_block(ring_push_block::Variant::PhaseAfterPublish) => "published block";
     push_block_with_tomb_before_free_leaks: push_block(ring_push_block::Variant::TombFirst) => "leaked";
+}
+
+fn lease(variant: lease::Variant) -> lease::Lease {
+    lease::Lease { variant }
+}
+
+prove! {
+    lease_is_clean: lease(lease::Variant::Real) => clean;
+    lease_that_unlinks_first_loses_an_item: lease(lease::Variant::UnlinksFirst) => "stuck";
+    lease_given_back_by_clearing_first_loses_an_item: lease(lease::Variant::ClearsCellFirst) => "stuck";
+    lease_whose_cell_stays_doubles_an_item: lease(lease::Variant::LeavesCell) => "both places";
+    lease_acknowledged_blindly_frees_in_use: lease(lease::Variant::FreesBlindly) => "freed in use";
+    lease_unlatched_before_it_is_decided_doubles_an_item: lease(lease::Variant::UnlatchesFirst) => "both places";
+    lease_taken_without_asking_is_taken_from_the_living: lease(lease::Variant::TakesFromTheLiving) => "living";
 }
 
 fn wait(timeouts: bool, variant: ring_wait::Variant) -> ring_wait::Wait {

@@ -79,10 +79,26 @@ pub enum OpKind {
     SemaphoreTake = 30,
     /// Give owned permits back: the same.
     SemaphoreGive = 31,
+    /// Put an item into an agenda: `Object` the root, `Cell` the link before the item.
+    AgendaPut = 40,
+    /// Take an item from an agenda: `Object` the root, `Free` the item.
+    AgendaTake = 41,
+    /// Lease an item: `Object` the root, `Cell` the lease cell.
+    AgendaLease = 42,
+    /// Move an item from a lease cell among the waiting: `Object` the root, `Cell` the lease cell, argument the link before the item, in words.
+    AgendaReturn = 43,
+    /// Drop the item of a lease cell: `Object` the root, `Cell` the lease cell, `Free` the item.
+    AgendaAck = 44,
+    /// Lend a block: `Object` the root, `Cell` the lease cell.
+    AgendaLoan = 45,
+    /// Add a chunk of lease cells: `Object` the root, `Alloc` the chunk.
+    AgendaGrow = 46,
+    /// Close an agenda: `Object` the root.
+    AgendaClose = 47,
 }
 
 impl OpKind {
-    const ALL: [OpKind; 18] = [
+    const ALL: [OpKind; 26] = [
         OpKind::TablePut,
         OpKind::TableRemove,
         OpKind::TableSplit,
@@ -101,6 +117,14 @@ impl OpKind {
         OpKind::ListSplice,
         OpKind::SemaphoreTake,
         OpKind::SemaphoreGive,
+        OpKind::AgendaPut,
+        OpKind::AgendaTake,
+        OpKind::AgendaLease,
+        OpKind::AgendaReturn,
+        OpKind::AgendaAck,
+        OpKind::AgendaLoan,
+        OpKind::AgendaGrow,
+        OpKind::AgendaClose,
     ];
 }
 

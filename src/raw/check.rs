@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::object::{self, Kind, State};
-use super::{array, list, names, pipe, recovery, ring, sync, table, value};
+use super::{agenda, array, list, names, pipe, recovery, ring, sync, table, value};
 use crate::error::{Error, Result};
 use crate::mem::layout::{OBJECT_CHUNKS, header};
 use crate::mem::{Field, HeapStats, Segment};
@@ -58,6 +58,7 @@ pub fn check(segment: &Segment) -> Result<Report> {
         match entry.kind()? {
             Kind::Dict | Kind::Directory | Kind::Set | Kind::Namespace => table::check(segment, root)?,
             Kind::Queue => ring::check(segment, root)?,
+            Kind::PriorityQueue | Kind::JoinableQueue => agenda::check(segment, root)?,
             Kind::Value => value::check(segment, root)?,
             Kind::List => list::check(segment, root)?,
             Kind::Array | Kind::Block => array::check(segment, root)?,

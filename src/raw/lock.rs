@@ -137,7 +137,17 @@ pub(super) fn take(word: &Word, mine: u64, deadline: Deadline, is_gone: &dyn Fn(
 /// # Errors
 /// `Stop::Dead` if it is dead and not yet recovered.
 pub(super) fn holder_is_gone(living: &impl Living, seen: u64) -> Step<bool> {
-    living.is_gone((seen >> PROCESS_SHIFT) as u32 & 0xff, (seen >> INCARNATION_SHIFT) as u32)
+    living.is_gone(process_of(seen), (seen >> INCARNATION_SHIFT) as u32)
+}
+
+/// Index of the process that a word names.
+pub(super) fn process_of(word: u64) -> u32 {
+    (word >> PROCESS_SHIFT) as u32 & 0xff
+}
+
+/// Whether two words name threads of the same incarnation of a process.
+pub(super) fn same_process(one: u64, other: u64) -> bool {
+    one >> PROCESS_SHIFT == other >> PROCESS_SHIFT
 }
 
 /// Releases the lock, whoever holds it.

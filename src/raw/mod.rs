@@ -4,6 +4,7 @@
 //! structures together: it knows what each kind of operation leaves, and every operation of the floor above runs through
 //! [`recovery::run`].
 
+pub mod agenda;
 pub mod array;
 pub mod board;
 pub mod cell;

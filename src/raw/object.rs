@@ -73,6 +73,10 @@ pub enum Kind {
     Barrier = 16,
     /// A value that is made once.
     Once = 17,
+    /// An agenda that hands items out for good, in the order of priorities.
+    PriorityQueue = 20,
+    /// An agenda that hands items out on lease.
+    JoinableQueue = 21,
     /// One end of a pipe.
     Connection = 25,
     /// A pipe.
@@ -87,7 +91,7 @@ impl Kind {
         Kind::ALL.into_iter().find(|kind| *kind as u64 == word)
     }
 
-    const ALL: [Kind; 20] = [
+    const ALL: [Kind; 22] = [
         Kind::Dict,
         Kind::Queue,
         Kind::Lock,
@@ -105,6 +109,8 @@ impl Kind {
         Kind::Event,
         Kind::Barrier,
         Kind::Once,
+        Kind::PriorityQueue,
+        Kind::JoinableQueue,
         Kind::Connection,
         Kind::Pipe,
         Kind::Board,

@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::object::{self, Entry, Kind, State};
-use super::{array, cell, collect, list, pipe, ring, slot, sync, table, value};
+use super::{agenda, array, cell, collect, list, pipe, ring, slot, sync, table, value};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mem::{Field, Intent, Liveness, Me, Op, OpKind, Segment, Step, Stop};
 
@@ -116,6 +116,14 @@ fn resolve_structures(segment: &Segment, slot: u16, intent: &Intent<'_>) -> Resu
         OpKind::SlotPut => slot::resolve(segment, slot, intent),
         OpKind::ListPush | OpKind::ListPop | OpKind::ListSplice => list::resolve(segment, slot, intent, op),
         OpKind::SemaphoreTake | OpKind::SemaphoreGive => sync::semaphore::resolve(segment, slot, intent, op),
+        OpKind::AgendaPut
+        | OpKind::AgendaTake
+        | OpKind::AgendaLease
+        | OpKind::AgendaReturn
+        | OpKind::AgendaAck
+        | OpKind::AgendaLoan
+        | OpKind::AgendaGrow
+        | OpKind::AgendaClose => agenda::resolve(segment, slot, intent, op),
     }
 }
 
@@ -176,9 +184,24 @@ fn put_right(segment: &Segment, index: u32) -> Result<()> {
         }
     }
     for entry in object::entries(segment) {
-        let_go(segment, entry?, index)?;
+        let entry = entry?;
+        if entry.is_held_by(index) {
+            give_back_leases(segment, entry, index);
+        }
+        let_go(segment, entry, index)?;
     }
     Ok(())
+}
+
+/// Gives back what dead process `index` had on lease, if the object is a queue that leases. What cannot be given back now
+/// is given back by whoever looks.
+fn give_back_leases(segment: &Segment, entry: Entry<'_>, index: u32) {
+    // While it is LIVE, the bit of the dead keeps it.
+    let is_live = entry.status().is_ok_and(|status| status.state == State::Live);
+    if is_live && matches!(entry.kind(), Ok(Kind::JoinableQueue)) {
+        let _ = agenda::Agenda::open(segment, entry.root())
+            .and_then(|agenda| run(segment, |me| agenda.take_from_process(me, index)));
+    }
 }
 
 /// Puts right what the dead process left whose record this process has taken over, before it does anything else.
@@ -347,6 +370,7 @@ pub fn visit_blocks(
     match entry.kind()? {
         Kind::Dict | Kind::Directory | Kind::Set | Kind::Namespace => table::visit(segment, root, f),
         Kind::Queue => ring::visit(segment, root, f),
+        Kind::PriorityQueue | Kind::JoinableQueue => agenda::visit(segment, root, f),
         Kind::Lock | Kind::RLock | Kind::RwLock | Kind::Once => cell::visit(segment, root, f),
         Kind::Semaphore | Kind::Condition | Kind::Event | Kind::Barrier => Ok(()),
         Kind::Connection | Kind::Board => Ok(()),
@@ -363,6 +387,7 @@ pub fn visit_handles(segment: &Segment, entry: Entry<'_>, f: &mut dyn FnMut(u64)
         (0, _) | (_, Kind::Directory | Kind::Board) => Ok(()),
         (root, Kind::Dict | Kind::Set | Kind::Namespace) => table::visit_handles(segment, root, f),
         (root, Kind::Queue) => ring::visit_handles(segment, root, f),
+        (root, Kind::PriorityQueue | Kind::JoinableQueue) => agenda::visit_handles(segment, root, f),
         (root, Kind::Lock | Kind::RLock | Kind::RwLock | Kind::Once) => cell::visit_handles(segment, root, f),
         (_, Kind::Semaphore | Kind::Condition | Kind::Event | Kind::Barrier) => Ok(()),
         (root, Kind::Connection) => pipe::visit_handles_of_end(segment, root, f),

@@ -1,5 +1,6 @@
 //! Crash at every step: each operation on each small state is killed at each of its stores.
 
+mod agendas;
 mod array;
 mod boards;
 mod coverage;
@@ -42,6 +43,7 @@ fn crash_at_every_step() {
     boards::cases(&suite);
     pipes::cases(&suite);
     threads::cases(&suite);
+    agendas::cases(&suite);
     sync_locks::cases(&suite);
     sync::cases(&suite);
     value::cases(&suite);
