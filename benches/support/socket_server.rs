@@ -19,13 +19,18 @@ pub const ENTRY: Named = ("socket-server", serve);
 
 /// Starts a server process on the CPU of the bench; returns its address once it accepts connections there.
 pub fn start() -> (String, Worker) {
-    static STARTED: AtomicU32 = AtomicU32::new(0);
-    let count = STARTED.fetch_add(1, Ordering::Relaxed);
-    // Processes of other namespaces may share the socket's; the time tells apart those with equal ids.
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
-    let address = format!("commons-bench-{}-{count}-{now:x}", process::id());
+    let address = new_address();
     let server = Worker::start(ENTRY.0, address.as_bytes(), cpu::home());
     (address, server)
+}
+
+/// A name in the abstract namespace of sockets that nobody else uses.
+pub fn new_address() -> String {
+    static MADE: AtomicU32 = AtomicU32::new(0);
+    let count = MADE.fetch_add(1, Ordering::Relaxed);
+    // Processes of other namespaces may share the socket's; the time tells apart those with equal ids.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+    format!("commons-bench-{}-{count}-{now:x}", process::id())
 }
 
 fn serve(address: Vec<u8>, ready: Ready) {
