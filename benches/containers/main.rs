@@ -46,7 +46,11 @@ fn word(bytes: &[u8]) -> u64 {
     u64::from_le_bytes(bytes.try_into().expect("a word"))
 }
 
-criterion_group!(name = benches; config = support::criterion(); targets = fills::lists, fills::sets, words::values, words::arrays, words::namespaces);
+criterion_group!(
+    name = benches;
+    config = support::criterion();
+    targets = fills::lists, fills::sets, words::values, words::arrays, words::namespaces
+);
 
 fn main() {
     commons::init();

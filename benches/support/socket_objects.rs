@@ -67,7 +67,8 @@ pub struct Set(Mutex<HashSet<Box<[u8]>, RandomState>>);
 impl Set {
     /// Whether the element is new.
     pub fn insert(&self, element: &[u8]) -> bool {
-        self.0.lock().insert(element.into())
+        let element = element.into();
+        self.0.lock().insert(element)
     }
 
     pub fn contains(&self, element: &[u8]) -> bool {
