@@ -12,35 +12,34 @@ use std::os::unix::net::UnixStream;
 /// The longest frame either side accepts, in bytes.
 const MAX_FRAME: usize = 1 << 20;
 
-/// What a request asks for. `object` says which dict, queue or lock.
-#[derive(Clone, Copy, Debug)]
-#[repr(u8)]
-pub enum Operation {
-    Ping,
-    DictGet,
-    DictSet,
-    DictRemove,
-    DictLen,
-    DictClear,
-    QueuePut,
-    QueueGet,
-    LockAcquire,
-    LockRelease,
+macro_rules! operations {
+    ($($operation:ident),* $(,)?) => {
+        /// What a request asks for. `object` says which dict, queue, lock and so on.
+        #[derive(Clone, Copy, Debug)]
+        #[repr(u8)]
+        pub enum Operation {
+            $($operation),*
+        }
+
+        impl Operation {
+            const ALL: &[Operation] = &[$(Operation::$operation),*];
+        }
+    };
 }
 
-impl Operation {
-    const ALL: [Operation; 10] = [
-        Operation::Ping,
-        Operation::DictGet,
-        Operation::DictSet,
-        Operation::DictRemove,
-        Operation::DictLen,
-        Operation::DictClear,
-        Operation::QueuePut,
-        Operation::QueueGet,
-        Operation::LockAcquire,
-        Operation::LockRelease,
-    ];
+operations! {
+    Ping,
+    DictGet, DictSet, DictRemove, DictLen, DictClear,
+    SetInsert, SetContains, SetClear,
+    ListPush, ListGet, ListSet, ListSnapshot, ListClear,
+    ValueLoad, ValueStore, ValueAdd,
+    QueuePut, QueueGet,
+    LockAcquire, LockRelease, LockWait, LockNotify,
+    ReentrantAcquire, ReentrantRelease,
+    ReadAcquire, ReadRelease, WriteAcquire, WriteRelease,
+    SemaphoreAcquire, SemaphoreRelease,
+    EventSet, EventClear, EventIsSet,
+    BarrierWait,
 }
 
 /// How a request went.
@@ -48,9 +47,9 @@ impl Operation {
 #[repr(u8)]
 pub enum Status {
     Done,
-    /// There is no such key.
+    /// There is no such key, element or index.
     Absent,
-    /// The request makes no sense: a lock that the connection does not hold.
+    /// The request makes no sense: a lock that the connection does not hold, a number that is none.
     Refused,
 }
 

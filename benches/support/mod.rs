@@ -5,6 +5,7 @@
 //!     worker           processes made by running the bench executable again
 //!     socket_manager   the client of the rival that keeps objects in a server process
 //!     socket_server    that server
+//!     socket_objects   what the server keeps
 //!     frame            the bytes between those two
 //!
 //! Every bench calls [`init`] before anything else: a worker process starts in the same `main`, and leaves it there.
@@ -15,6 +16,7 @@ pub mod cpu;
 pub mod frame;
 pub mod keys;
 pub mod socket_manager;
+pub mod socket_objects;
 pub mod socket_server;
 pub mod worker;
 

@@ -80,6 +80,58 @@ impl SocketManager {
         self.call(Operation::DictClear, dict, &[], &[]);
     }
 
+    /// Whether the element is new.
+    pub fn set_insert(&mut self, set: u8, element: &[u8]) -> bool {
+        self.call(Operation::SetInsert, set, element, &[]).is_some()
+    }
+
+    pub fn set_contains(&mut self, set: u8, element: &[u8]) -> bool {
+        self.call(Operation::SetContains, set, element, &[]).is_some()
+    }
+
+    /// Replaces the set by a new one.
+    pub fn set_clear(&mut self, set: u8) {
+        self.call(Operation::SetClear, set, &[], &[]);
+    }
+
+    pub fn list_push(&mut self, list: u8, element: &[u8]) {
+        self.call(Operation::ListPush, list, &[], element);
+    }
+
+    pub fn list_get(&mut self, list: u8, index: u64) -> Option<&[u8]> {
+        self.call(Operation::ListGet, list, &index.to_le_bytes(), &[])
+    }
+
+    /// Whether there is such an index.
+    pub fn list_set(&mut self, list: u8, index: u64, element: &[u8]) -> bool {
+        self.call(Operation::ListSet, list, &index.to_le_bytes(), element).is_some()
+    }
+
+    /// All elements, one after the other: those of one list are equally long.
+    pub fn list_snapshot(&mut self, list: u8) -> &[u8] {
+        self.call(Operation::ListSnapshot, list, &[], &[]).expect("the elements")
+    }
+
+    /// Replaces the list by a new one.
+    pub fn list_clear(&mut self, list: u8) {
+        self.call(Operation::ListClear, list, &[], &[]);
+    }
+
+    pub fn value_load(&mut self, value: u8) -> u64 {
+        let number = self.call(Operation::ValueLoad, value, &[], &[]).expect("a number");
+        u64::from_le_bytes(number.try_into().expect("eight bytes"))
+    }
+
+    pub fn value_store(&mut self, value: u8, number: u64) {
+        self.call(Operation::ValueStore, value, &[], &number.to_le_bytes());
+    }
+
+    /// The value before.
+    pub fn value_add(&mut self, value: u8, number: u64) -> u64 {
+        let before = self.call(Operation::ValueAdd, value, &[], &number.to_le_bytes()).expect("a number");
+        u64::from_le_bytes(before.try_into().expect("eight bytes"))
+    }
+
     pub fn queue_put(&mut self, queue: u8, item: &[u8]) {
         self.call(Operation::QueuePut, queue, &[], item);
     }
@@ -98,7 +150,67 @@ impl SocketManager {
         self.call(Operation::LockRelease, lock, &[], &[]);
     }
 
-    /// The value of the reply, or `None` for an absent key.
+    /// Releases the lock, which this connection holds, until it is notified and holds the lock again.
+    pub fn lock_wait(&mut self, lock: u8) {
+        self.call(Operation::LockWait, lock, &[], &[]);
+    }
+
+    /// Notifies one that [waits](Self::lock_wait), if there is one.
+    pub fn lock_notify(&mut self, lock: u8) {
+        self.call(Operation::LockNotify, lock, &[], &[]);
+    }
+
+    pub fn reentrant_acquire(&mut self, lock: u8) {
+        self.call(Operation::ReentrantAcquire, lock, &[], &[]);
+    }
+
+    pub fn reentrant_release(&mut self, lock: u8) {
+        self.call(Operation::ReentrantRelease, lock, &[], &[]);
+    }
+
+    pub fn read_acquire(&mut self, lock: u8) {
+        self.call(Operation::ReadAcquire, lock, &[], &[]);
+    }
+
+    pub fn read_release(&mut self, lock: u8) {
+        self.call(Operation::ReadRelease, lock, &[], &[]);
+    }
+
+    pub fn write_acquire(&mut self, lock: u8) {
+        self.call(Operation::WriteAcquire, lock, &[], &[]);
+    }
+
+    pub fn write_release(&mut self, lock: u8) {
+        self.call(Operation::WriteRelease, lock, &[], &[]);
+    }
+
+    /// Waits, in the server, for a permit. There are as many as were released.
+    pub fn semaphore_acquire(&mut self, semaphore: u8) {
+        self.call(Operation::SemaphoreAcquire, semaphore, &[], &[]);
+    }
+
+    pub fn semaphore_release(&mut self, semaphore: u8) {
+        self.call(Operation::SemaphoreRelease, semaphore, &[], &[]);
+    }
+
+    pub fn event_set(&mut self, event: u8) {
+        self.call(Operation::EventSet, event, &[], &[]);
+    }
+
+    pub fn event_clear(&mut self, event: u8) {
+        self.call(Operation::EventClear, event, &[], &[]);
+    }
+
+    pub fn event_is_set(&mut self, event: u8) -> bool {
+        self.call(Operation::EventIsSet, event, &[], &[]).is_some()
+    }
+
+    /// Waits, in the server, for the other of two.
+    pub fn barrier_wait(&mut self, barrier: u8) {
+        self.call(Operation::BarrierWait, barrier, &[], &[]);
+    }
+
+    /// The value of the reply, or `None` for what is absent.
     fn call(&mut self, operation: Operation, object: u8, key: &[u8], value: &[u8]) -> Option<&[u8]> {
         Request { operation, object, key, value }.encode(&mut self.request);
         self.stream.write_all(&self.request).expect("writing to the socket manager");

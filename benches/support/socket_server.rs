@@ -1,15 +1,12 @@
 //! The server of the [socket manager](super::socket_manager): a process of its own, a thread per connection.
 //!
-//! A dict is a mutex around a `HashMap` with the hash function of the dashmap rows; a queue or a lock is a
-//! mutex with a condition variable. What a connection holds is released when it ends, so a killed client blocks
-//! nobody, as with the rivals in shared memory that can say so. The process is killed with the bench.
+//! What it keeps are the [objects](super::socket_objects). What a connection holds is released when it ends, so a killed
+//! client blocks nobody, as with the rivals in shared memory that can say so. The process is killed with the bench.
 
 use super::cpu;
 use super::frame::{FrameReader, Operation, Reply, Request, Status};
+use super::socket_objects::{Objects, State};
 use super::worker::{Named, Ready, Worker};
-use foldhash::fast::RandomState;
-use parking_lot::{Condvar, Mutex};
-use std::collections::{HashMap, VecDeque};
 use std::io::{self, Write};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
@@ -20,18 +17,20 @@ use std::{process, str, thread};
 /// To be among the entries of every bench.
 pub const ENTRY: Named = ("socket-server", serve);
 
-/// Dicts, queues and locks there are of each.
-const OBJECTS: usize = 4;
-
 /// Starts a server process on the CPU of the bench; returns its address once it accepts connections there.
 pub fn start() -> (String, Worker) {
-    static STARTED: AtomicU32 = AtomicU32::new(0);
-    let count = STARTED.fetch_add(1, Ordering::Relaxed);
-    // Processes of other namespaces may share the socket's; the time tells apart those with equal ids.
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
-    let address = format!("commons-bench-{}-{count}-{now:x}", process::id());
+    let address = new_address();
     let server = Worker::start(ENTRY.0, address.as_bytes(), cpu::home());
     (address, server)
+}
+
+/// A name in the abstract namespace of sockets that nobody else uses.
+pub fn new_address() -> String {
+    static MADE: AtomicU32 = AtomicU32::new(0);
+    let count = MADE.fetch_add(1, Ordering::Relaxed);
+    // Processes of other namespaces may share the socket's; the time tells apart those with equal ids.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+    format!("commons-bench-{}-{count}-{now:x}", process::id())
 }
 
 fn serve(address: Vec<u8>, ready: Ready) {
@@ -42,68 +41,24 @@ fn serve(address: Vec<u8>, ready: Ready) {
     let state: &'static State = Box::leak(Box::default());
     for stream in listener.incoming() {
         let stream = stream.expect("accepting a connection");
-        thread::spawn(move || Connection { state, held: [false; OBJECTS] }.serve(&stream));
+        thread::spawn(move || Connection { state, held: Default::default() }.serve(&stream));
     }
 }
 
-type Dict = Mutex<HashMap<Box<[u8]>, Vec<u8>, RandomState>>;
-
-/// All objects. A client names them by their index.
-#[derive(Default)]
-struct State {
-    dicts: [Dict; OBJECTS],
-    queues: [Queue; OBJECTS],
-    locks: [Lock; OBJECTS],
-}
-
-#[derive(Default)]
-struct Queue {
-    items: Mutex<VecDeque<Vec<u8>>>,
-    filled: Condvar,
-}
-
-#[derive(Default)]
-struct Lock {
-    taken: Mutex<bool>,
-    released: Condvar,
-}
-
-impl Queue {
-    fn put(&self, item: &[u8]) {
-        let item = item.to_vec();
-        self.items.lock().push_back(item);
-        self.filled.notify_one();
-    }
-
-    fn get(&self) -> Vec<u8> {
-        let mut items = self.items.lock();
-        loop {
-            match items.pop_front() {
-                Some(item) => return item,
-                None => self.filled.wait(&mut items),
-            }
-        }
-    }
-}
-
-impl Lock {
-    fn acquire(&self) {
-        let mut taken = self.taken.lock();
-        self.released.wait_while(&mut taken, |taken| *taken);
-        *taken = true;
-    }
-
-    fn release(&self) {
-        *self.taken.lock() = false;
-        self.released.notify_one();
-    }
+/// How often a connection holds a lock.
+#[derive(Clone, Copy, Default)]
+struct Holds {
+    lock: bool,
+    reentrant: u32,
+    read: bool,
+    write: bool,
 }
 
 /// What the thread of one connection knows.
 struct Connection {
     state: &'static State,
-    /// Locks that this connection holds.
-    held: [bool; OBJECTS],
+    /// What this connection holds of the objects with each index.
+    held: Objects<Holds>,
 }
 
 impl Connection {
@@ -114,61 +69,117 @@ impl Connection {
         let mut answer = || -> io::Result<()> {
             let request = Request::decode(requests.next(stream)?)?;
             reply.clear();
-            let status = self.execute(&request, &mut reply)?;
+            let status = self.execute(&request, &mut reply).unwrap_or(Status::Refused);
             stream.write_all(reply.finish(status))
         };
         while answer().is_ok() {}
     }
 
-    fn execute(&mut self, request: &Request, reply: &mut Reply) -> io::Result<Status> {
+    /// `None` if the request makes no sense.
+    fn execute(&mut self, request: &Request, reply: &mut Reply) -> Option<Status> {
         let Request { operation, object, key, value } = *request;
         let index = usize::from(object);
-        if index >= OBJECTS {
-            return Ok(Status::Refused);
-        }
-        let (dict, queue, lock) = (&self.state.dicts[index], &self.state.queues[index], &self.state.locks[index]);
+        let State { dicts, sets, lists, values, queues, events, semaphores, barriers, .. } = self.state;
+        let found = match operation {
+            Operation::Ping => true,
+            Operation::DictGet => dicts.get(index)?.get(key, reply),
+            Operation::DictSet => dicts.get(index)?.set(key, value),
+            Operation::DictRemove => dicts.get(index)?.remove(key),
+            Operation::DictLen => dicts.get(index)?.len(reply),
+            Operation::DictClear => dicts.get(index)?.clear(),
+            Operation::SetInsert => sets.get(index)?.insert(key),
+            Operation::SetContains => sets.get(index)?.contains(key),
+            Operation::SetClear => sets.get(index)?.clear(),
+            Operation::ListPush => lists.get(index)?.push(value),
+            Operation::ListGet => lists.get(index)?.get(number(key)?, reply),
+            Operation::ListSet => lists.get(index)?.set(number(key)?, value),
+            Operation::ListSnapshot => lists.get(index)?.snapshot(reply),
+            Operation::ListClear => lists.get(index)?.clear(),
+            Operation::ValueLoad => values.get(index)?.load(reply),
+            Operation::ValueStore => values.get(index)?.store(number(value)?),
+            Operation::ValueAdd => values.get(index)?.add(number(value)?, reply),
+            Operation::QueuePut => queues.get(index)?.put(value),
+            Operation::QueueGet => queues.get(index)?.get(reply),
+            Operation::SemaphoreAcquire => semaphores.get(index)?.acquire(),
+            Operation::SemaphoreRelease => semaphores.get(index)?.release(),
+            Operation::EventSet => events.get(index)?.set(),
+            Operation::EventClear => events.get(index)?.clear(),
+            Operation::EventIsSet => events.get(index)?.is_set(),
+            Operation::BarrierWait => barriers.get(index)?.wait(),
+            _ => self.lock_or_release(operation, index)?,
+        };
+        Some(if found { Status::Done } else { Status::Absent })
+    }
+
+    /// The operations on what has a holder.
+    fn lock_or_release(&mut self, operation: Operation, index: usize) -> Option<bool> {
+        let held = self.held.get_mut(index)?;
+        let (lock, reentrant) = (&self.state.locks[index], &self.state.reentrant[index]);
+        let shared = &self.state.shared[index];
         match operation {
-            Operation::Ping => {}
-            Operation::DictGet => match dict.lock().get(key) {
-                Some(value) => reply.extend(value),
-                None => return Ok(Status::Absent),
-            },
-            Operation::DictSet => {
-                let mut dict = dict.lock();
-                match dict.get_mut(key) {
-                    Some(old) => value.clone_into(old),
-                    None => drop(dict.insert(key.into(), value.into())),
-                }
-            }
-            Operation::DictRemove => {
-                if dict.lock().remove(key).is_none() {
-                    return Ok(Status::Absent);
-                }
-            }
-            Operation::DictLen => reply.extend(&(dict.lock().len() as u64).to_le_bytes()),
-            Operation::DictClear => *dict.lock() = HashMap::default(),
-            Operation::QueuePut => queue.put(value),
-            Operation::QueueGet => reply.extend(&queue.get()),
-            Operation::LockAcquire if self.held[index] => return Ok(Status::Refused),
-            Operation::LockAcquire => {
+            Operation::LockAcquire if !held.lock => {
                 lock.acquire();
-                self.held[index] = true;
+                held.lock = true;
             }
-            Operation::LockRelease if !self.held[index] => return Ok(Status::Refused),
-            Operation::LockRelease => {
-                self.held[index] = false;
+            Operation::LockRelease if held.lock => {
+                held.lock = false;
                 lock.release();
             }
+            Operation::LockWait if held.lock => lock.wait(),
+            Operation::LockNotify if held.lock => lock.notify(),
+            Operation::ReentrantAcquire => {
+                if held.reentrant == 0 {
+                    reentrant.acquire();
+                }
+                held.reentrant += 1;
+            }
+            Operation::ReentrantRelease if held.reentrant > 0 => {
+                held.reentrant -= 1;
+                if held.reentrant == 0 {
+                    reentrant.release();
+                }
+            }
+            Operation::ReadAcquire if !held.read && !held.write => {
+                shared.acquire_read();
+                held.read = true;
+            }
+            Operation::ReadRelease if held.read => {
+                held.read = false;
+                shared.release_read();
+            }
+            Operation::WriteAcquire if !held.read && !held.write => {
+                shared.acquire_write();
+                held.write = true;
+            }
+            Operation::WriteRelease if held.write => {
+                held.write = false;
+                shared.release_write();
+            }
+            _ => return None,
         }
-        Ok(Status::Done)
+        Some(true)
     }
+}
+
+/// A number of eight bytes.
+fn number(bytes: &[u8]) -> Option<u64> {
+    bytes.try_into().ok().map(u64::from_le_bytes)
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        for (lock, held) in self.state.locks.iter().zip(self.held) {
-            if held {
-                lock.release();
+        for (index, held) in self.held.iter().enumerate() {
+            if held.lock {
+                self.state.locks[index].release();
+            }
+            if held.reentrant > 0 {
+                self.state.reentrant[index].release();
+            }
+            if held.read {
+                self.state.shared[index].release_read();
+            }
+            if held.write {
+                self.state.shared[index].release_write();
             }
         }
     }

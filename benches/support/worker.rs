@@ -1,6 +1,7 @@
 //! Processes beside the bench: the same executable, run again, with the name of a function in its environment.
 //!
 //! [`Worker::start`] returns once the function has said that it is [ready](Ready); [`Worker::stop`] waits for its end.
+//! In between, [`Worker::assign`] tells it how much to do, if it asks for its [`assignments`].
 //! A worker never outlives the bench: it is killed when its [`Worker`] is dropped, and by the kernel when the thread
 //! that started it ends, however that happens. So start workers from the main thread.
 
@@ -8,7 +9,8 @@ use super::cpu::{self, Cpu};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, set_parent_process_death_signal};
 use std::env;
-use std::io::{Read, Write, stdout};
+use std::io::{Read, Write, stdin, stdout};
+use std::iter;
 use std::os::unix::process::parent_id;
 use std::process::{Child, Command, Stdio, exit, id};
 use std::thread::sleep;
@@ -49,15 +51,7 @@ impl Worker {
     ///
     /// When the worker ends, or its time is up, before it is ready.
     pub fn start(name: &str, argument: &[u8], cpu: Cpu) -> Self {
-        let child = Command::new(env::current_exe().expect("path of the bench"))
-            .env(NAME, name)
-            .env(ARGUMENT, to_hex(argument))
-            .env(CPU, cpu.0.to_string())
-            .env(PARENT, id().to_string())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("starting a worker");
+        let child = command(name, argument, cpu).stdin(Stdio::piped()).spawn().expect("starting a worker");
         let mut worker = Worker(child);
         let out = worker.0.stdout.as_mut().expect("a piped stdout");
         let limit = Timespec { tv_sec: PATIENCE.as_secs() as i64, tv_nsec: 0 };
@@ -67,12 +61,20 @@ impl Worker {
         worker
     }
 
-    /// Waits for the end of a worker that has been told, over what it shares with the bench, to end.
+    /// Gives the worker its next [assignment](assignments).
+    pub fn assign(&mut self, amount: u64) {
+        let input = self.0.stdin.as_mut().expect("a piped stdin");
+        input.write_all(&amount.to_le_bytes()).expect("telling a worker what to do");
+    }
+
+    /// Waits for the end of a worker that has been told, over what it shares with the bench, to end. To one that waits
+    /// for [`assignments`], this says that there are no more.
     ///
     /// # Panics
     ///
     /// When the worker failed, or does not end in time.
     pub fn stop(mut self) {
+        drop(self.0.stdin.take());
         let limit = Instant::now() + PATIENCE;
         loop {
             match self.0.try_wait().expect("waiting for a worker") {
@@ -90,6 +92,36 @@ impl Drop for Worker {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// In a worker, what it is to do how often; waits for each, and ends when the bench has no more.
+pub fn assignments() -> impl Iterator<Item = u64> {
+    iter::from_fn(|| {
+        let mut amount = [0; 8];
+        stdin().read_exact(&mut amount).is_ok().then(|| u64::from_le_bytes(amount))
+    })
+}
+
+/// Runs the entry `name` to its end, and returns what it wrote to its standard output.
+///
+/// # Panics
+///
+/// When the process fails.
+pub fn run(name: &str, argument: &[u8], cpu: Cpu) -> Vec<u8> {
+    let output = command(name, argument, cpu).stdin(Stdio::null()).output().expect("running a worker");
+    assert!(output.status.success(), "{name} failed: {}", output.status);
+    output.stdout
+}
+
+fn command(name: &str, argument: &[u8], cpu: Cpu) -> Command {
+    let mut command = Command::new(env::current_exe().expect("path of the bench"));
+    command
+        .env(NAME, name)
+        .env(ARGUMENT, to_hex(argument))
+        .env(CPU, cpu.0.to_string())
+        .env(PARENT, id().to_string())
+        .stdout(Stdio::piped());
+    command
 }
 
 /// In a worker process, runs its entry and exits; otherwise does nothing.
