@@ -10,6 +10,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use crate::codec::fingerprint;
 use crate::dict::Integer;
 use crate::error::{Error, ErrorKind, Result};
+use crate::guarded::Made;
 use crate::handle::{Handle, handle_traits};
 use crate::lock::{Held, hold};
 use crate::mem::{Segment, Word};
@@ -245,7 +246,7 @@ impl<T: Element> Array<T> {
 
     fn take(&self, deadline: Deadline) -> Result<Option<Held<ArrayGuard<'_, T>>>> {
         let held = hold(self.segment()?, self.handle.root, deadline)?;
-        Ok(held.map(|held| held.map(|holder| ArrayGuard { array: self, holder, not_send: PhantomData })))
+        Ok(held.map(|held| held.map(|holder| ArrayGuard { array: self, holder, made: Made::here() })))
     }
 }
 
@@ -268,8 +269,7 @@ pub struct ArrayGuard<'a, T: Element> {
     array: &'a Array<T>,
     /// How the lock word names the holder.
     holder: u64,
-    /// The holder is a thread.
-    not_send: PhantomData<*const ()>,
+    made: Made,
 }
 
 impl<T: Element> ArrayGuard<'_, T> {
@@ -297,7 +297,7 @@ impl<T: Element> Deref for ArrayGuard<'_, T> {
 impl<T: Element> Drop for ArrayGuard<'_, T> {
     fn drop(&mut self) {
         // As a lock's guard.
-        if self.array.handle.hold.is_of_this_process()
+        if self.made.is_here()
             && let Ok(segment) = self.array.handle.hold.segment()
             && let Ok(word) = cell::lock_word(segment, self.array.handle.root)
         {

@@ -1,13 +1,36 @@
 //! Values in cells: what all locks around a value do with it.
 
+use std::marker::PhantomData;
+
 use crate::codec::{Auto, Codec, Encode};
 use crate::dict::prepare_handles;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::Handle;
 use crate::mem::Me;
+use crate::os;
 use crate::raw::object::{BEARS, Kind, NESTED, ObjectId};
 use crate::raw::session::Session;
 use crate::raw::{cell, collect, object, recovery};
+
+/// Where a guard was made: in a thread, which it does not leave, of a process, whose forked copies have no part in it.
+pub(crate) struct Made {
+    process: u64,
+    not_send: PhantomData<*const ()>,
+}
+
+impl Made {
+    /// Here and now.
+    #[inline]
+    pub fn here() -> Made {
+        Made { process: os::generation(), not_send: PhantomData }
+    }
+
+    /// Whether this is that process. A handle that a forked child has used is the child's; a guard never is.
+    #[inline]
+    pub fn is_here(&self) -> bool {
+        self.process == os::generation()
+    }
+}
 
 /// Creates a cell around `value`, with `more` words behind it.
 pub(crate) fn create<T>(session: &Session, kind: Kind, fingerprint: u64, more: usize, value: &T) -> Result<ObjectId>

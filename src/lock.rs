@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::codec::{Auto, Codec, fingerprint};
 use crate::error::{Error, ErrorKind, Result};
-use crate::guarded;
+use crate::guarded::{self, Made};
 use crate::handle::{Handle, handle_traits};
 use crate::mem::{Segment, Word};
 use crate::raw::lock::Acquired;
@@ -162,7 +162,7 @@ impl<T, C: Codec<T>> Lock<T, C> {
 
     #[inline(always)]
     fn guard<'a>(&'a self, word: &'a Word, holder: u64) -> LockGuard<'a, T, C> {
-        LockGuard { lock: self, word, holder, not_send: PhantomData }
+        LockGuard { lock: self, word, holder, made: Made::here() }
     }
 
     fn held<'a>(&'a self, (acquired, word, holder): (Acquired, &'a Word, u64)) -> Option<Held<LockGuard<'a, T, C>>> {
@@ -246,8 +246,7 @@ pub struct LockGuard<'a, T, C: Codec<T> = Auto> {
     word: &'a Word,
     /// How the lock word names the holder.
     holder: u64,
-    /// The holder is a thread.
-    not_send: PhantomData<*const ()>,
+    made: Made,
 }
 
 impl<T, C: Codec<T>> LockGuard<'_, T, C> {
@@ -275,7 +274,7 @@ impl<T, C: Codec<T>> Drop for LockGuard<'_, T, C> {
     #[inline]
     fn drop(&mut self) {
         // Nothing to do in a forked child (the parent holds the lock), nor if somebody released it under this guard.
-        if self.lock.handle.hold.is_of_this_process() {
+        if self.made.is_here() {
             lock::release_by(self.word, self.holder);
         }
     }

@@ -274,6 +274,5 @@ prove! {
         condition(1, condition::Variant::NoInheriting) => "stuck";
     condition_that_clears_first_loses_a_notification:
         condition(2, condition::Variant::ClearsFirst) => "stuck";
-    condition_without_revert_notifies_two: condition(1, condition::Variant::NoRevert) => "for two";
     condition_without_stamp_notifies_a_latecomer: condition(1, condition::Variant::NoStamp) => "came later";
 }

@@ -17,7 +17,8 @@
 //!
 //! # Invariants
 //!
-//! 1. A record is written only under its byte lock and only while FREE, so a kill while joining leaves a FREE record.
+//! 1. A record is written only under its byte lock, and only while FREE (so a kill while joining leaves a FREE record) or
+//!    while its process is dead (see `inherit`).
 //! 2. Whoever is RECOVERING a record is the only one who touches what the dead process had under way; the claim is
 //!    taken over when the recoverer is dead itself.
 //! 3. What cannot be known counts as alive.
@@ -114,7 +115,7 @@ impl Membership {
         life.ok_or_else(|| Error::new(ErrorKind::Evicted, "this process has not joined the segment"))
     }
 
-    /// Whether the record came from a dead process, with all that this one has left undone.
+    /// Whether the record came from a dead process, and what that left undone has not been put right yet.
     pub fn is_heir(&self) -> bool {
         self.heir.load(Ordering::Relaxed) // local
     }
@@ -123,6 +124,11 @@ impl Membership {
     fn become_member(&self, index: u32, incarnation: u32) {
         self.me.store(u64::from(index) << 32 | u64::from(incarnation), Ordering::Relaxed); // local
         self.generation.store(os::generation(), Ordering::Release); // local
+    }
+
+    /// Notes that what came with the record has been put right.
+    pub fn settled(&self) {
+        self.heir.store(false, Ordering::Relaxed); // local
     }
 
     /// The same, of a record that was a dead process's.
@@ -215,6 +221,7 @@ fn try_join(space: &Space, membership: &Membership, life: &LifeLock, index: u32)
     }
     let incarnation = (incarnation_of(seen) + 1) & 0xff_ffff;
     identify(words);
+    field!(words, failures).store(0, Ordering::Relaxed);
     space.word(header!(processes_used))?.fetch_max(u64::from(index) + 1, Ordering::AcqRel);
     state.store(pack(ALIVE, incarnation, NOBODY), Ordering::Release);
     membership.become_member(index, incarnation);
@@ -231,7 +238,6 @@ pub(super) fn identify(words: &[Word]) {
     let boot = std::mem::offset_of!(ProcessRecord, boot) / 8;
     words[boot].store(identity.boot[0], Ordering::Relaxed);
     words[boot + 1].store(identity.boot[1], Ordering::Relaxed);
-    field!(words, failures).store(0, Ordering::Relaxed);
 }
 
 /// How a dead process's record becomes another's.
@@ -327,6 +333,21 @@ impl Segment {
         if let Ok(words) = record(&self.space, me.index) {
             let alive = pack(ALIVE, me.incarnation, NOBODY);
             let _ = field!(words, state).cas(alive, pack(SURRENDERED, me.incarnation, NOBODY), Ordering::AcqRel);
+        }
+        if let Ok(life) = self.membership.life() {
+            life.close_in_child();
+        }
+    }
+
+    /// Gives up a record whose inheritance cannot be put right; the third heir that fails leaves it POISONED.
+    #[cold]
+    pub fn refuse_inheritance(&self) {
+        let me = self.membership.me();
+        if let Ok(words) = record(&self.space, me.index) {
+            let failures = field!(words, failures).fetch_add(1, Ordering::AcqRel).saturating_add(1);
+            let next = if failures >= MAX_FAILURES { POISONED } else { SURRENDERED };
+            let alive = pack(ALIVE, me.incarnation, NOBODY);
+            let _ = field!(words, state).cas(alive, pack(next, me.incarnation, NOBODY), Ordering::AcqRel);
         }
         if let Ok(life) = self.membership.life() {
             life.close_in_child();

@@ -23,7 +23,7 @@ pub use locator::{Locator, SegmentId};
 pub use members::Liveness;
 pub use open::{Mode, Options};
 pub use segment::Segment;
-pub use slots::Me;
+pub use slots::{Me, SlotId};
 #[cfg(debug_assertions)]
 pub use step::armed;
 pub use word::{Space, WORD, Word, fence};

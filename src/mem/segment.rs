@@ -38,6 +38,8 @@ pub struct Segment {
     pub(super) myself: Weak<Segment>,
     secrets: RapidSecrets,
     growing: PerProcess<Mutex<()>>,
+    /// Held while a slot of this process is given back.
+    pub(super) giving_back: PerProcess<Mutex<()>>,
 }
 
 /// The parts that `open` has gathered.
@@ -69,6 +71,7 @@ impl Segment {
             myself,
             secrets: RapidSecrets::seed(seed),
             growing: PerProcess::new(|_| Mutex::new(())),
+            giving_back: PerProcess::new(|_| Mutex::new(())),
         })
     }
 
@@ -209,7 +212,9 @@ impl Segment {
 impl Segment {
     /// Ends this process's membership in good order. Whoever uses the segment after that joins again.
     pub fn leave(&self) {
-        if self.membership.is_current() {
+        if self.membership.is_heir() {
+            self.surrender(); // of what it has taken over nothing has been put right
+        } else if self.membership.is_current() {
             super::members::leave(self);
             super::open::remove_if_abandoned(self);
         }

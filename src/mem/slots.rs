@@ -73,15 +73,16 @@ impl Drop for Thread {
         if LAST.get() == Some(NonNull::from(&*self)) {
             LAST.set(None);
         }
-        // In a forked child the slot is the parent's; in a segment that is gone there is nothing to give back.
-        if self.fork_generation != os::generation() {
+        // In a forked child the slot is the parent's; in a segment that is gone there is nothing to give back. A thread
+        // that ends in the middle of an operation (in `exit`, called by a signal handler) leaves it to recovery.
+        if self.fork_generation != os::generation() || self.busy.get() {
             return;
         }
         if let Some(segment) = self.segment.upgrade()
             && segment.membership().is_current()
             && segment.still_member().is_ok()
         {
-            segment.free_slot(self.slot.index);
+            segment.give_back(self.slot, || {});
         }
     }
 }
@@ -116,7 +117,7 @@ impl std::ops::Deref for InUse {
     fn deref(&self) -> &Thread {
         // SAFETY: the pointer came from an `Rc<Thread>` that `THREADS` or `_owned` holds. `THREADS` lets go of it in two
         // places: in `enter_slowly`, which keeps those that are busy, as this one is until `Me` is dropped; and when the
-        // thread ends, which it does not during an operation. `Me`, and so `InUse`, is not `Send`.
+        // thread ends, after which no code of this function runs. `Me`, and so `InUse`, is not `Send`.
         unsafe { self.thread.as_ref() }
     }
 }
@@ -272,9 +273,10 @@ impl Segment {
         for index in 0..self.slots_used() {
             let state = self.slot_state(index)?;
             let tid = self.word(slot_record(index) + std::mem::offset_of!(SlotRecord, tid) as u64)?;
+            let tid = tid.load(Ordering::Relaxed) as u32; // 0 while the slot is being taken
             let idle = self.intent_of(index)?.is_clear();
-            if state.used && state.process == me && idle && !os::thread_exists(tid.load(Ordering::Relaxed) as u32) {
-                self.free_slot(index);
+            if state.used && state.process == me && idle && tid != 0 && !os::thread_exists(tid) {
+                self.give_back(SlotId { index, generation: state.generation }, || {});
             }
         }
         if let Some(slot) = self.try_claim_slot()? {
@@ -308,13 +310,27 @@ impl Segment {
         Ok(None)
     }
 
+    /// Gives back a slot of this process, after `put_right`, unless somebody did so before: a thread that ends and the last
+    /// to leave the segment may both come here, and the slot may be another process's by then.
+    pub fn give_back(&self, slot: SlotId, put_right: impl FnOnce()) {
+        let _one_at_a_time = self.giving_back.get().lock();
+        let me = self.membership().me().index;
+        let still = SlotState { used: true, process: me, generation: slot.generation };
+        if self.slot_state(slot.index).is_ok_and(|state| state == still) {
+            put_right();
+            self.free_slot(slot.index);
+        }
+    }
+
     /// Gives slot `index` back: its slabs first, so that no page names a slot that somebody else may take.
     ///
     /// # Crash
     /// Every step is idempotent; the slot stays used until the last.
     pub fn free_slot(&self, index: u16) {
         self.release_slabs(index);
-        if let Ok(word) = self.slot_word(index) {
+        let tid = std::mem::offset_of!(SlotRecord, tid) as u64;
+        if let (Ok(word), Ok(tid)) = (self.slot_word(index), self.word(slot_record(index) + tid)) {
+            tid.store(0, Ordering::Relaxed);
             let seen = word.load(Ordering::Relaxed);
             word.store(seen >> 32 << 32, Ordering::Release);
         }

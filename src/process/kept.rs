@@ -8,11 +8,10 @@
 use std::any::Any;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::os::Channel;
+use crate::os::{Channel, PerProcess};
 
 /// The arguments of one child.
 #[derive(Default)]
@@ -36,20 +35,16 @@ impl Arguments {
 }
 
 /// Every child's arguments, and the channel over which it says that it has them.
-static ALL: Mutex<Vec<(Weak<Arguments>, Weak<Channel>)>> = Mutex::new(Vec::new());
+static ALL: PerProcess<Mutex<Vec<(Weak<Arguments>, Weak<Channel>)>>> = PerProcess::new(|_| Mutex::new(Vec::new()));
 
 /// Whether there may be any, so that nobody takes the lock for nothing. Set under the lock.
 static ANY: AtomicBool = AtomicBool::new(false);
 
-/// Longest wait for the lock, which a fork can leave taken for ever.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 /// Adds those of a child.
 pub fn add(args: &Arc<Arguments>, channel: &Arc<Channel>) {
-    if let Some(mut all) = ALL.try_lock_for(PATIENCE) {
-        all.push((Arc::downgrade(args), Arc::downgrade(channel)));
-        ANY.store(true, Ordering::Relaxed);
-    }
+    let mut all = ALL.get().lock();
+    all.push((Arc::downgrade(args), Arc::downgrade(channel)));
+    ANY.store(true, Ordering::Relaxed);
 }
 
 /// Lets go of the arguments that children have decoded, or never will: whatever a child says, it says after it has
@@ -59,7 +54,7 @@ pub fn let_go_of_arrived() {
         return;
     }
     // Who has the lock is doing the same.
-    let Some(mut all) = ALL.try_lock() else { return };
+    let Some(mut all) = ALL.get().try_lock() else { return };
     let mut arrived = Vec::new();
     all.retain(|(args, channel)| {
         let Some(args) = args.upgrade().filter(|args| args.are_kept()) else { return false };

@@ -14,10 +14,10 @@ use std::time::Duration;
 use super::object::{self, Entry, Kind, State};
 use super::{agenda, array, cell, collect, list, pipe, ring, slot, sync, table, value};
 use crate::error::{Error, ErrorKind, Result};
-use crate::mem::{Field, Intent, Liveness, Me, Op, OpKind, Segment, Step, Stop};
+use crate::mem::{Field, Intent, Liveness, Me, Op, OpKind, Segment, SlotId, Step, Stop};
 
 /// Dead processes that one operation may have to recover before it gets through.
-const MAX_RECOVERIES: u32 = 2048;
+pub const MAX_RECOVERIES: u32 = 2048;
 /// How long to stay out of the way of somebody else's recovery before looking again.
 const COURTESY: Duration = Duration::from_micros(500);
 
@@ -213,8 +213,12 @@ pub fn settle_inheritance(segment: &Segment) -> Result<()> {
         return Ok(());
     }
     let settled = put_right(segment, segment.membership().me().index);
-    if settled.is_err() {
-        segment.surrender();
+    match settled {
+        Ok(()) => {
+            segment.membership().settled();
+            let _ = collect::orphans(segment);
+        }
+        Err(_) => segment.refuse_inheritance(),
     }
     settled
 }
@@ -316,10 +320,11 @@ pub fn leave(segment: &Segment) {
     for slot in 0..segment.slots_used() {
         let Ok(state) = segment.slot_state(slot) else { return };
         if state.used && state.process == me {
-            if let Ok(intent) = segment.intent_of(slot) {
-                let _ = resolve(segment, slot, &intent);
-            }
-            segment.free_slot(slot);
+            segment.give_back(SlotId { index: slot, generation: state.generation }, || {
+                if let Ok(intent) = segment.intent_of(slot) {
+                    let _ = resolve(segment, slot, &intent);
+                }
+            });
         }
     }
 }

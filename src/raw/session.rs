@@ -398,7 +398,19 @@ impl Hold {
 
     /// Lets go of the object early. The handle is of no use any more.
     pub fn release(&mut self) {
-        if std::mem::take(self.process.get_mut()) == os::generation() {
+        let process = std::mem::take(self.process.get_mut());
+        if process != os::generation() {
+            return;
+        }
+        let kept = KEPT.try_with(|kept| match &mut *kept.borrow_mut() {
+            Some(kept) => {
+                let (session, segment) = (Arc::clone(&self.session), Arc::clone(&self.segment));
+                kept.push(Hold { session, segment, id: self.id, process: LocalU64::new(process) });
+                true
+            }
+            None => false,
+        });
+        if kept != Ok(true) {
             let _ = self.session.release(self.id);
         }
     }
@@ -439,21 +451,7 @@ impl Clone for Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        if *self.process.get_mut() != os::generation() {
-            return;
-        }
-        let kept = KEPT.try_with(|kept| match &mut *kept.borrow_mut() {
-            Some(kept) => {
-                let process = LocalU64::new(std::mem::take(self.process.get_mut()));
-                let (session, segment) = (Arc::clone(&self.session), Arc::clone(&self.segment));
-                kept.push(Hold { session, segment, id: self.id, process });
-                true
-            }
-            None => false,
-        });
-        if kept != Ok(true) {
-            self.release();
-        }
+        self.release();
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::codec::{Auto, Codec, fingerprint};
 use crate::error::Result;
-use crate::guarded;
+use crate::guarded::{self, Made};
 use crate::handle::{Handle, handle_traits};
 use crate::lock::endless;
 use crate::raw::lock::Acquired;
@@ -111,7 +111,7 @@ impl<T, C: Codec<T>> Once<T, C> {
             Acquired::Recovered => Attempt::AfterCrash,
             Acquired::TimedOut => return Ok(None),
         };
-        let making = Making { handle: &self.handle, name };
+        let making = Making { handle: &self.handle, name, made: Made::here() };
         if !self.is_done()? {
             let value = make(attempt)?;
             guarded::set::<T, C>(&self.handle, &value, |me| once::is_maker(me, root))?;
@@ -127,12 +127,13 @@ struct Making<'a> {
     handle: &'a Handle,
     /// How the lock word names the maker.
     name: u64,
+    made: Made,
 }
 
 impl Drop for Making<'_> {
     fn drop(&mut self) {
         // In a child that `make` has forked the parent goes on making.
-        if self.handle.hold.is_of_this_process()
+        if self.made.is_here()
             && let Ok(segment) = self.handle.hold.segment()
         {
             let _ = once::end(segment, self.handle.root, self.name);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::codec::{Auto, Codec, fingerprint};
 use crate::error::Result;
-use crate::guarded;
+use crate::guarded::{self, Made};
 use crate::handle::{Handle, handle_traits};
 use crate::lock::{Acquire, Held, endless};
 use crate::mem::{Segment, Word};
@@ -79,7 +79,7 @@ impl<T, C: Codec<T>> RLock<T, C> {
     }
 
     fn guard(&self, (acquired, name): (Acquired, u64)) -> Option<Held<RLockGuard<'_, T, C>>> {
-        Held::of(acquired, || RLockGuard { lock: self, name, not_send: PhantomData })
+        Held::of(acquired, || RLockGuard { lock: self, name, made: Made::here() })
     }
 
     /// Waits for the lock.
@@ -134,8 +134,7 @@ pub struct RLockGuard<'a, T, C: Codec<T> = Auto> {
     lock: &'a RLock<T, C>,
     /// How the lock word names the holder.
     name: u64,
-    /// The holder is a thread.
-    not_send: PhantomData<*const ()>,
+    made: Made,
 }
 
 impl<T, C: Codec<T>> RLockGuard<'_, T, C> {
@@ -166,7 +165,7 @@ impl<T, C: Codec<T>> Drop for RLockGuard<'_, T, C> {
     #[inline]
     fn drop(&mut self) {
         // Nothing to do in a forked child, nor if the thread has released the lock under its guard.
-        if self.lock.handle.hold.is_of_this_process()
+        if self.made.is_here()
             && let Ok((_, word)) = self.lock.word()
         {
             let _ = rlock::release(word, self.name);

@@ -4,8 +4,8 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use crate::codec::{Auto, Codec, fingerprint};
-use crate::error::Result;
-use crate::guarded;
+use crate::error::{Error, ErrorKind, Result};
+use crate::guarded::{self, Made};
 use crate::handle::{Handle, handle_traits};
 use crate::lock::{Acquire, Held, endless};
 use crate::mem::{Me, Segment, Step};
@@ -100,17 +100,17 @@ impl<T, C: Codec<T>> RwLock<T, C> {
 
     fn read_until(&self, deadline: Deadline) -> Result<Option<Held<RwLockReadGuard<'_, T, C>>>> {
         let (acquired, name) = self.take_read(deadline)?;
-        Ok(Held::of(acquired, || RwLockReadGuard { lock: self, name, not_send: PhantomData }))
+        Ok(Held::of(acquired, || RwLockReadGuard { lock: self, name, made: Made::here() }))
     }
 
     fn write_until(&self, deadline: Deadline) -> Result<Option<Held<RwLockWriteGuard<'_, T, C>>>> {
         let (acquired, name) = self.take_write(deadline)?;
-        Ok(Held::of(acquired, || RwLockWriteGuard { lock: self, name, not_send: PhantomData }))
+        Ok(Held::of(acquired, || RwLockWriteGuard { lock: self, name, made: Made::here() }))
     }
 
     fn upgradable_until(&self, deadline: Deadline) -> Result<Option<Held<RwLockUpgradableGuard<'_, T, C>>>> {
         let (acquired, name) = self.run(|me, raw| raw.upgradable(me, deadline))?;
-        Ok(Held::of(acquired, || RwLockUpgradableGuard { lock: self, name, not_send: PhantomData }))
+        Ok(Held::of(acquired, || RwLockUpgradableGuard { lock: self, name, made: Made::here() }))
     }
 
     /// Waits for the lock for reading.
@@ -216,8 +216,7 @@ macro_rules! guard {
             lock: &'a RwLock<T, C>,
             /// How the lock's words name the holder.
             name: u64,
-            /// The holder is a thread.
-            not_send: PhantomData<*const ()>,
+                    made: Made,
         }
 
         impl<T, C: Codec<T>> $guard<'_, T, C> {
@@ -234,7 +233,7 @@ macro_rules! guard {
             #[inline]
             fn drop(&mut self) {
                 // Nothing to do in a forked child, nor if the thread has released the lock under its guard.
-                if self.lock.handle.hold.is_of_this_process()
+                if self.made.is_here()
                     && let Ok((_, raw)) = self.lock.raw()
                 {
                     let end: fn(rwlock::RwLock<'_>, u64) -> Result<()> = $end;
@@ -286,10 +285,13 @@ impl<'a, T, C: Codec<T>> RwLockWriteGuard<'a, T, C> {
     /// # Errors
     /// `NotHeld` if the thread has released the lock under this guard.
     pub fn downgrade(self) -> Result<RwLockUpgradableGuard<'a, T, C>> {
+        if !self.made.is_here() {
+            return Err(Error::new(ErrorKind::NotHeld, "a lock that another process holds"));
+        }
         let (lock, name) = (self.lock, self.name);
         std::mem::forget(self);
         lock.raw()?.1.end_write(name, true)?;
-        Ok(RwLockUpgradableGuard { lock, name, not_send: PhantomData })
+        Ok(RwLockUpgradableGuard { lock, name, made: Made::here() })
     }
 }
 
@@ -312,7 +314,7 @@ impl<'a, T, C: Codec<T>> RwLockUpgradableGuard<'a, T, C> {
 
     fn upgrade_until(self, deadline: Deadline) -> Result<Result<Held<RwLockWriteGuard<'a, T, C>>, Self>> {
         let (acquired, name) = self.lock.run(|me, raw| raw.upgrade(me, deadline))?;
-        let held = Held::of(acquired, || RwLockWriteGuard { lock: self.lock, name, not_send: PhantomData });
+        let held = Held::of(acquired, || RwLockWriteGuard { lock: self.lock, name, made: Made::here() });
         Ok(match held {
             Some(held) => {
                 std::mem::forget(self);

@@ -3,11 +3,11 @@
 //! **Protocol.** A waiter takes the lock, its place (WAITING, with a ticket), and releases the lock. A notifier takes the
 //! lock, makes the longest waiting NOTIFIED, stamped with the next ticket, and releases the lock. A waiter that is NOTIFIED
 //! takes the lock and clears its place. A waiter that finds a place NOTIFIED whose thread is dead, with a stamp later than its
-//! own ticket, makes its own place NOTIFIED, then clears the dead one's; if another was quicker, it waits again.
+//! own ticket, makes its own place NOTIFIED, then clears the dead one's; if another was quicker, both return.
 //! The lock of the dead is free.
 //!
-//! **Rules.** A notifier that comes when somebody waits notifies somebody. No notification is for two, unless its taker-over was
-//! killed; none is for a thread that began to wait after it. If it was given to some, and one of them lives, one returns.
+//! **Rules.** A notifier that comes when somebody waits notifies somebody. No notification is for two, unless two took it over, or its
+//! taker-over was killed; none is for a thread that began to wait after it. If it was given to some, and one of them lives, one returns.
 //!
 //! **Left out.** Weak memory; timeouts, which end as a wait with the lock; reused slots; sleeping. Three waiters, one notification.
 //!
@@ -16,7 +16,6 @@
 //! | `PlaceAfterRelease` | takes the place behind the release of the lock | the notifier misses a waiter |
 //! | `NoInheriting` | leaves the dead one's notification alone | stuck |
 //! | `ClearsFirst` | clears the dead one's place before its own is NOTIFIED | stuck, if killed in between |
-//! | `NoRevert` | keeps what another has taken over | two for one |
 //! | `NoStamp` | takes over whatever its ticket | a thread is notified that came later |
 
 use super::search::{self, Protocol};
@@ -28,7 +27,6 @@ pub enum Variant {
     PlaceAfterRelease,
     NoInheriting,
     ClearsFirst,
-    NoRevert,
     NoStamp,
 }
 
@@ -62,7 +60,6 @@ enum At {
     Took {
         from: usize,
         stamp: u8,
-        ticket: u8,
     },
     /// Has cleared that of another: a mutant.
     Cleared {
@@ -84,7 +81,7 @@ pub struct State {
     /// Who waited when it notified; none before.
     waited: Option<[bool; WAITERS]>,
     kills: u8,
-    killed_while_taking: bool,
+    taken_twice: bool,
     broken: Option<&'static str>,
 }
 
@@ -128,11 +125,12 @@ impl Condition {
                 t.lock = Some(who);
                 At::Relocked
             }
-            At::Took { from, stamp, ticket } => {
+            At::Took { from, stamp } => {
                 if t.places[from] == Place::Notified(stamp) {
                     t.places[from] = Place::Free;
-                } else if t.places[who] == Place::Notified(stamp) && self.variant != Variant::NoRevert {
-                    t.places[who] = Place::Waiting(ticket);
+                } else {
+                    // Another was quicker. Waiting again could undo a notification of its own that came meanwhile.
+                    t.taken_twice = true;
                 }
                 At::Waiting
             }
@@ -163,7 +161,7 @@ impl Condition {
             At::Cleared { stamp }
         } else {
             t.places[who] = Place::Notified(stamp);
-            At::Took { from, stamp, ticket }
+            At::Took { from, stamp }
         })
     }
 
@@ -211,7 +209,7 @@ impl Model for Condition {
             notifier: 0,
             waited: None,
             kills: self.kills,
-            killed_while_taking: false,
+            taken_twice: false,
             broken: None,
         }]
     }
@@ -238,7 +236,7 @@ impl Model for Condition {
                     return None;
                 }
                 t.kills -= 1;
-                t.killed_while_taking |= matches!(s.at[who], At::Took { .. });
+                t.taken_twice |= matches!(s.at[who], At::Took { .. });
                 t.at[who] = At::Dead;
                 if t.lock == Some(who) {
                     t.lock = None;
@@ -256,7 +254,7 @@ impl Model for Condition {
 impl Protocol for Condition {
     fn broken(&self, s: &State) -> Option<&'static str> {
         let done = s.at.iter().filter(|at| **at == At::Done).count();
-        let two = done > 1 && !s.killed_while_taking;
+        let two = done > 1 && !s.taken_twice;
         s.broken.or(two.then_some("one notification was for two"))
     }
 

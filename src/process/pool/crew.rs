@@ -212,7 +212,9 @@ impl Crew {
         {
             member.taken += 1;
             board.set_taken(member.taken);
-            let _ = member.tasks.try_put(&Vec::new()); // failing, it is not asleep, or ends
+            if member.assigned.is_empty() {
+                let _ = member.tasks.try_put(&Vec::new()); // failing, it is not asleep, or ends
+            }
         }
     }
 

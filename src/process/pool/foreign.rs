@@ -49,6 +49,8 @@ impl Foreign {
                     Transfer::WouldBlock | Transfer::Closed => break,
                 }
             }
+            // What was sent can be read still, and then comes the end, even if a forked child has a copy of our side.
+            channel.shut_down();
             Ok(child)
         };
         let child = start();
@@ -98,12 +100,16 @@ pub fn serve_pool() -> Result<()> {
     let mut bytes = Vec::new();
     let mut buffer = [0; 4096];
     // Ends: each round receives at least a byte, or waits for the pool's process, or ends.
+    let parent = os::Parent::of(os::parent_pid()).map_err(nobody)?;
     loop {
         match channel.receive(&mut buffer).map_err(nobody)? {
             Transfer::Done(len) => bytes.extend_from_slice(&buffer[..len]),
             Transfer::WouldBlock => {
-                let Some(parent) = os::Parent::of(os::parent_pid()).map_err(nobody)? else { break };
-                let _ = parent.wait_for(Some((&channel, Interest::Receive)), Duration::MAX).map_err(nobody)?;
+                let Some(parent) = &parent else { break };
+                let seen = parent.wait_for(Some((&channel, Interest::Receive)), Duration::MAX).map_err(nobody)?;
+                if seen.ended && !seen.channel {
+                    break;
+                }
             }
             Transfer::Closed => break,
         }

@@ -159,15 +159,16 @@ impl Office {
     fn carry_out(&self, effects: Effects) {
         for delivery in effects.deliveries {
             // User code: decoding, hooks, callbacks. Whatever it does, the others get their results.
-            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match delivery {
+            let guarded = |f: &dyn Fn()| drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)));
+            match delivery {
                 Delivery::Records { chunk, first, count, records, from } => {
-                    chunk.take(first, count, &records);
+                    guarded(&|| chunk.take(first, count, &records));
                     if let Some((seat, pid)) = from {
                         self.crew.lock().note_taken(seat, pid);
                     }
                 }
-                Delivery::Failed { chunk, first, count, error } => chunk.fail(first, count, &error),
-            }));
+                Delivery::Failed { chunk, first, count, error } => guarded(&|| chunk.fail(first, count, &error)),
+            }
         }
         for chunk in effects.garbage {
             let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(chunk)));
@@ -212,7 +213,8 @@ impl Office {
     /// The keeper's work, until nobody is left.
     pub fn keep(&self, mut children: Vec<Child>) {
         while !self.crew.lock().done {
-            for seat in std::mem::take(&mut *self.orders.lock()) {
+            let orders = std::mem::take(&mut *self.orders.lock()); // and let go of the lock: filling may order again
+            for seat in orders {
                 children.extend(self.fill(seat));
             }
             let watched: Vec<&Watched> = children.iter().map(|child| &*child.watched).collect();

@@ -191,8 +191,11 @@ fn take_place(segment: &Segment, words: &[Word], slot: usize, place: &Word, gene
     let left = place.load(Ordering::Acquire);
     if left & STATE == NOTIFIED {
         // Of a thread that had this slot before, and is gone: somebody else may be waiting for it.
-        if let Some((other, seen)) = oldest(segment, words, ticket_of(left), slot)? {
-            notify_one(&words[PLACES + other], seen, ticket_of(left));
+        // Ends: each round that fails, another thread has been notified.
+        while let Some((other, seen)) = oldest(segment, words, ticket_of(left), slot)? {
+            if notify_one(&words[PLACES + other], seen, ticket_of(left)) {
+                break;
+            }
         }
     }
     let ticket = words[TICKET].fetch_add(1, Ordering::Relaxed) & (TICKETS - 1);
@@ -251,11 +254,8 @@ fn inherit(segment: &Segment, words: &[Word], slot: usize, mine: u64) -> Step<()
         if !notify_one(my_place, mine, ticket_of(seen)) {
             return Ok(()); // notified by somebody else
         }
-        if place.cas(seen, 0, Ordering::AcqRel).is_err() {
-            // Another was quicker: back to waiting, unless somebody else has notified this thread as well.
-            let notified = mine & GENERATION | ticket_of(seen) << TICKET_SHIFT | NOTIFIED;
-            let _ = my_place.cas(notified, mine, Ordering::AcqRel);
-        }
+        // If another was quicker, both return: to wait again could undo a notification of one's own that came meanwhile.
+        let _ = place.cas(seen, 0, Ordering::AcqRel);
         return Ok(());
     }
     Ok(())

@@ -142,6 +142,9 @@ fn wait_for_latch(me: &Me<'_>, state: &Word, waiter: &mut Waiter) -> Step<()> {
     if seen & OWNER == me.owner() {
         return Err(names_this_thread().into());
     }
+    if seen & OWNER == 0 {
+        return Ok(());
+    }
     match waiter.next() {
         Next::Look => {}
         Next::Sleep(slice) => {
@@ -235,7 +238,7 @@ fn look_for_the_dead(me: &Me<'_>, root: u64, seen: u64) -> Step<bool> {
         match me.segment.liveness(process)? {
             Liveness::Alive if same => {}
             Liveness::Dead if same => return Err(Stop::Dead(process)),
-            _ => found |= move_back(me, root, process, None)?,
+            _ => found |= move_back(me, root, process, Some(((held >> 40) as u32, u64::MAX)))?,
         }
     }
     Ok(found)
@@ -251,7 +254,8 @@ fn take_owned(me: &Me<'_>, root: u64, seen: u64, bit: u64) -> Step<bool> {
     let held = &words[HELD + process.index as usize];
     let before = held.load(Ordering::Acquire);
     if count_of(before) != 0 && (before >> 40) as u32 != process.incarnation {
-        move_back(me, root, process.index, None)?; // of a process that had this record before
+        // Of a process that had this record before.
+        move_back(me, root, process.index, Some(((before >> 40) as u32, u64::MAX)))?;
         return Ok(false);
     }
     announce(me, root, process.index, OpKind::SemaphoreTake, 1);
@@ -297,7 +301,7 @@ fn leave(state: &Word, owner: u64, change: u64) {
 /// `NotHeld` if it owns none.
 pub fn give(me: &Me<'_>, root: u64) -> Step<()> {
     let process = me.segment.membership().me();
-    match move_back(me, root, process.index, Some(process.incarnation))? {
+    match move_back(me, root, process.index, Some((process.incarnation, 1)))? {
         true => Ok(()),
         false => Err(Error::new(ErrorKind::NotHeld, "an owned permit of a semaphore").into()),
     }
@@ -320,8 +324,9 @@ fn no_process() -> Error {
     Error::corrupted("the process of a permit")
 }
 
-/// Moves one permit of that incarnation of `process`, or all that it has of any, back to the free ones; whether it had some.
-fn move_back(me: &Me<'_>, root: u64, process: u32, incarnation: Option<u32>) -> Step<bool> {
+/// Moves permits of that incarnation of `process`, so many at most, or all that it has of any, back to the free ones; whether
+/// it had some.
+fn move_back(me: &Me<'_>, root: u64, process: u32, whose: Option<(u32, u64)>) -> Step<bool> {
     let words = words(me.segment, root)?;
     let state = &words[STATE];
     let held = words.get(HELD + process as usize).ok_or_else(no_process)?;
@@ -333,8 +338,8 @@ fn move_back(me: &Me<'_>, root: u64, process: u32, incarnation: Option<u32>) -> 
             continue;
         }
         let before = held.load(Ordering::Acquire);
-        let permits = match incarnation {
-            Some(incarnation) if (before >> 40) as u32 == incarnation => count_of(before).min(1),
+        let permits = match whose {
+            Some((incarnation, most)) if (before >> 40) as u32 == incarnation => count_of(before).min(most),
             Some(_) => 0,
             None => count_of(before),
         };

@@ -35,6 +35,10 @@ impl Table {
                 bucket.set_live(live);
             }
         }
+        if all.len() > 1 {
+            // Cells that have just been vacated are filled anew: who reads them still under the old sequence must notice.
+            latch::bump(all[0].latch());
+        }
         self.pull_up(segment, &all)?;
         self.unlink_empty(segment, intent, primary)
     }

@@ -160,7 +160,7 @@ impl Table {
     fn clear_from(&self, me: &Me<'_>, first: u64) -> Step<Cleared> {
         let words = self.root(me.segment)?;
         let mut cleared = Cleared::default();
-        let mut number = first;
+        let (mut number, mut recoveries) = (first, 0);
         me.intent.set(Field::Object, self.root);
         while number < words[root::BUCKETS].load(Ordering::Acquire) {
             let off = bucket_offset(words, &self.geometry, number)?;
@@ -173,7 +173,11 @@ impl Table {
                     number += 1;
                 }
                 Ok(false) => {}
+                Err(Stop::Dead(_)) if recoveries == recovery::MAX_RECOVERIES => {
+                    return Err(super::contended("too many dead processes in the way").into());
+                }
                 Err(Stop::Dead(process)) => {
+                    recoveries += 1;
                     recovery::release_latches_of(me.segment, process)?;
                     cleared.met_dead = Some(process);
                 }
