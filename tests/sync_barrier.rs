@@ -77,6 +77,18 @@ fn a_thousand_passes_in_lockstep() {
     manager.check().unwrap();
 }
 
+/// A party that signs in just when the others pass is counted once: two that make equally many rounds end together.
+#[test]
+fn equal_rounds_end_together() {
+    const ROUNDS: u64 = 20_000;
+    let barrier = Manager::new().unwrap().barrier(2).unwrap();
+    let rounds = || (0..ROUNDS).filter(|_| passes(barrier.wait_timeout(SOON).unwrap())).count() as u64;
+    std::thread::scope(|scope| {
+        let other = scope.spawn(rounds);
+        assert_eq!((rounds(), other.join().unwrap()), (ROUNDS, ROUNDS));
+    });
+}
+
 #[test]
 fn indices_are_all_different() {
     commons::init_test!();

@@ -186,7 +186,13 @@ impl Status {
 
     fn unpack(word: u64) -> Result<Status> {
         let state = STATES.get((word & 0xf) as usize).ok_or_else(|| Error::corrupted("the state of an object"))?;
-        Ok(Status { state: *state, flags: word & FLAGS, owner: word >> 8 & 0xffff, generation: (word >> 32) as u32 })
+        let status =
+            Status { state: *state, flags: word & FLAGS, owner: word >> 8 & 0xffff, generation: (word >> 32) as u32 };
+        // With other bits no CAS from what it says would ever succeed.
+        match status.pack() == word {
+            true => Ok(status),
+            false => Err(Error::corrupted("the state of an object")),
+        }
     }
 }
 

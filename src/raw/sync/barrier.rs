@@ -2,7 +2,7 @@
 //!
 //! The root block, in words: `PARTIES`; `STATE`, `epoch:59 | before:1 | last:1 | waiters:1 | phase:2`, whose low half is
 //! the futex; from `PLACES` on two sets of `PARTIES` words, `generation:32 | epoch:16 | owner:16`, the set of an epoch
-//! being that of its parity.
+//! being that of its parity. Without an owner the upper parts are the number of the epoch in which the place was left.
 //!
 //! ```text
 //! FILL(e) --all places signed--> ACTION(e) --the elected's action has run--> FILL(e+1)
@@ -12,8 +12,9 @@
 //!
 //! # Thread safety and crash
 //!
-//! 1. A party signs in by a CAS of a free place, and looks at the state again: if the epoch has gone on meanwhile, it signs
-//!    out and begins anew. A signature with another epoch's number counts for nobody.
+//! 1. A party reads a free place, sees that the epoch is still the one it comes for, and signs in by a CAS of what it read.
+//!    An epoch cannot pass without that place, and leaves its mark there: so a CAS that succeeds is in time, and a party
+//!    that comes too late finds another word. A signature with another epoch's number counts for nobody.
 //! 2. Whoever finds its set full tries the CAS to ACTION; one succeeds, runs the action, and makes the CAS to the next epoch:
 //!    the commit of everybody's passing.
 //! 3. The state says how the last two epochs ended. A party that has slept through the end of its own finds it there: its
@@ -47,13 +48,30 @@ const BEFORE: u64 = 16;
 const EPOCH_SHIFT: u32 = 5;
 const TAG_SHIFT: u32 = 16;
 const TAG: u64 = 0xffff << TAG_SHIFT;
+const OWNER: u64 = 0xffff;
 
 fn epoch_of(state: u64) -> u64 {
     state >> EPOCH_SHIFT
 }
 
 fn tag(epoch: u64) -> u64 {
-    epoch << TAG_SHIFT & TAG
+    epoch.wrapping_add(1) << TAG_SHIFT & TAG
+}
+
+/// A place that was signed in `epoch`, and left: nobody's, and never that of an epoch before any. Not 0.
+fn left_in(epoch: u64) -> u64 {
+    let number = epoch.wrapping_add(1);
+    number >> 16 << 32 | tag(epoch)
+}
+
+/// Whether somebody has signed here.
+fn is_taken(place: u64) -> bool {
+    place & OWNER != 0
+}
+
+/// Whether somebody has signed here for `epoch`.
+fn is_signed(place: u64, epoch: u64) -> bool {
+    is_taken(place) && place & TAG == tag(epoch)
 }
 
 /// The state that follows `state`: the next epoch, this one having been passed or broken.
@@ -131,7 +149,7 @@ impl<'a> Barrier<'a> {
     /// How many have signed in and wait.
     pub fn waiting(&self) -> usize {
         let seen = self.state().load(Acquire);
-        let signed = |word: &&Word| matches!(word.load(Acquire), s if s != 0 && s & TAG == tag(epoch_of(seen)));
+        let signed = |word: &&Word| is_signed(word.load(Acquire), epoch_of(seen));
         if seen & PHASE == FILL { self.set(epoch_of(seen)).iter().filter(signed).count() } else { 0 }
     }
 
@@ -220,23 +238,25 @@ impl<'a> Barrier<'a> {
         let set = self.set(epoch);
         for word in set {
             let seen = word.load(Acquire);
-            if seen != 0 && seen & TAG != tag(epoch) {
+            if is_taken(seen) && !is_signed(seen, epoch) {
                 if !thread::is_gone(self.segment, seen & !TAG)? {
                     return Ok(None); // it has yet to find out how its epoch ended
                 }
-                let _ = word.cas(seen, 0, AcqRel); // failing, somebody else has done it
+                let _ = word.cas(seen, seen & TAG, AcqRel); // failing, somebody else has done it
             }
         }
         let signature = thread::of(me) | tag(epoch);
         for (index, word) in set.iter().enumerate() {
-            if word.load(Relaxed) == 0 && word.cas(0, signature, SeqCst).is_ok() {
-                let place = Place { epoch, index, signature };
-                if epoch_of(self.state().load(SeqCst)) == epoch {
-                    return Ok(Some(place));
-                }
-                self.sign_out(place);
-                self.state().wake(u32::MAX); // who found no place because of this one
+            // The place first, the state after it.
+            let seen = word.load(SeqCst);
+            if is_taken(seen) || seen == left_in(epoch) {
+                continue;
+            }
+            if epoch_of(self.state().load(SeqCst)) != epoch {
                 return Ok(None);
+            }
+            if word.cas(seen, signature, SeqCst).is_ok() {
+                return Ok(Some(Place { epoch, index, signature }));
             }
         }
         Ok(None)
@@ -244,13 +264,13 @@ impl<'a> Barrier<'a> {
 
     fn sign_out(&self, place: Place) {
         if let Some(word) = self.set(place.epoch).get(place.index) {
-            let _ = word.cas(place.signature, 0, Release);
+            let _ = word.cas(place.signature, left_in(place.epoch), Release);
         }
     }
 
     /// Whether all parties of `epoch` have signed in. The last place is filled last, as a rule.
     fn is_full(&self, epoch: u64) -> bool {
-        let signed = |word: &Word| matches!(word.load(SeqCst), seen if seen != 0 && seen & TAG == tag(epoch));
+        let signed = |word: &Word| is_signed(word.load(SeqCst), epoch);
         self.set(epoch).iter().rev().all(signed)
     }
 
@@ -259,7 +279,7 @@ impl<'a> Barrier<'a> {
     fn somebody_died(&self, epoch: u64) -> Step<bool> {
         for word in self.set(epoch) {
             let seen = word.load(Acquire);
-            if seen != 0 && seen & TAG == tag(epoch) && thread::is_gone(self.segment, seen & !TAG)? {
+            if is_signed(seen, epoch) && thread::is_gone(self.segment, seen & !TAG)? {
                 return Ok(true);
             }
         }
@@ -297,7 +317,7 @@ impl<'a> Barrier<'a> {
     pub fn reset(&self) {
         self.change(|seen| {
             let epoch = epoch_of(seen);
-            let signed = |word: &Word| matches!(word.load(Acquire), s if s != 0 && s & TAG == tag(epoch));
+            let signed = |word: &Word| is_signed(word.load(Acquire), epoch);
             let idle = seen & PHASE == FILL && !self.set(epoch).iter().any(signed);
             (!idle).then(|| successor(seen, true))
         });
