@@ -388,7 +388,7 @@ fn barriers(suite: &Suite) {
         setup: &|manager| {
             let barrier = manager.barrier(2).unwrap();
             let slot = manager.session().segment().current_slot().unwrap();
-            let signature = u64::from(slot.generation) << 32 | (u64::from(slot.index) + 1);
+            let signature = u64::from(slot.generation) << 32 | 1 << 16 | (u64::from(slot.index) + 1); // epochs count from 1
             word(manager, Kind::Barrier, 2).store(signature, Ordering::Release);
             word(manager, Kind::Barrier, 1).fetch_or(4, Ordering::Relaxed); // and sleeps
             barrier
@@ -418,7 +418,7 @@ fn barriers_of_the_dead(suite: &Suite) {
                     drop(dead.lock(()).unwrap().lock().unwrap()); // the thread has a slot
                     let slot = dead.session().segment().current_slot().unwrap();
                     let name = u64::from(slot.generation) << 32 | (u64::from(slot.index) + 1);
-                    word(dead, Kind::Barrier, 2).store(name | epoch << 16, Ordering::Release);
+                    word(dead, Kind::Barrier, 2).store(name | (epoch + 1) << 16, Ordering::Release);
                     barrier
                 });
                 (barrier, dead)
