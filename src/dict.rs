@@ -3,12 +3,14 @@
 use std::borrow::Borrow;
 use std::marker::PhantomData;
 
+use zerocopy::IntoBytes;
+
 use crate::codec::{Auto, Codec, Encode, Encoded, fingerprint};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::{Handle, handle_traits};
 use crate::mem::{Segment, Stop};
 use crate::raw::object::{self, BEARS, Kind, NESTED, ObjectId};
-use crate::raw::table::{self, Cursor, Expect, Pair, Put, Quick, Shape, Table, ValueCopy};
+use crate::raw::table::{self, Cursor, Expect, Pair, Put, Quick, Shape, Table, ValueCopy, by_shape};
 use crate::raw::{collect, names, recovery};
 
 /// A hash map in shared memory.
@@ -122,20 +124,43 @@ impl<K, V, KC: Codec<K>, VC: Codec<V>> Dict<K, V, KC, VC> {
         K: Borrow<Q>,
         KC: Encode<Q>,
     {
-        self.with_key(key, |segment, hash, key| {
-            match self.table.get(Self::shape(), segment, hash, key, Self::decode_value) {
-                Ok(None) => Ok(None),
-                Ok(Some(Ok(value))) => Ok(Some(value)),
-                _ => self.get_again(segment, hash, key),
+        let segment = self.segment()?;
+        by_shape!(Self::shape(),
+        KEY, VALUE => {
+            let key = KC::with_encoded(key, |key| table::padded_words::<KEY>(key.bytes()))?;
+            match self.table.glance::<KEY, VALUE>(segment, segment.hash_words(&key), &key) {
+                Some(None) => return Ok(None),
+                Some(Some(value)) => {
+                    if let Ok(value) = Self::decode_value(value.as_bytes()) {
+                        return Ok(Some(value));
+                    }
+                }
+                None => {}
             }
-        })
+        },
+        boxed => {
+            let found = self.with_key(key, |segment, hash, key| {
+                Ok(self.table.get(Shape::Boxed, segment, hash, key, Self::decode_value).ok())
+            })?;
+            match found {
+                Some(None) => return Ok(None),
+                Some(Some(Ok(value))) => return Ok(Some(value)),
+                _ => {}
+            }
+        });
+        self.get_again(key)
     }
 
     /// After a look-up that failed.
     #[cold]
     #[inline(never)]
-    fn get_again(&self, segment: &Segment, hash: u64, key: &[u8]) -> Result<Option<V>> {
-        fresh(|| Ok(self.table.get(Self::shape(), segment, hash, key, Self::decode_value)?.transpose()?))
+    fn get_again<Q: ?Sized>(&self, key: &Q) -> Result<Option<V>>
+    where
+        KC: Encode<Q>,
+    {
+        self.with_key(key, |segment, hash, key| {
+            fresh(|| Ok(self.table.get(Self::shape(), segment, hash, key, Self::decode_value)?.transpose()?))
+        })
     }
 
     /// Calls `read` with a private copy of the bytes that the value of `key` is encoded as. For plain data this saves
@@ -180,13 +205,23 @@ impl<K, V, KC: Codec<K>, VC: Codec<V>> Dict<K, V, KC, VC> {
         K: Borrow<Q>,
         KC: Encode<Q>,
     {
-        self.with_key(key, |segment, hash, key| {
-            let quick = VC::with_encoded(value, |encoded| self.put_quickly(segment, hash, key, &encoded))?;
-            match quick {
-                Some(quick) if !quick.dropped_handles => Ok(!quick.existed),
-                _ => self.insert_slowly(segment, hash, key, value, quick),
-            }
-        })
+        let segment = self.segment()?;
+        let quick = by_shape!(Self::shape(),
+            KEY, VALUE => {
+                let key = KC::with_encoded(key, |key| table::padded_words::<KEY>(key.bytes()))?;
+                let value = VC::with_encoded(value, |value| table::padded_words::<VALUE>(value.bytes()))?;
+                self.table.put_inline_quickly(segment, segment.hash_words(&key), &key, &value)
+            },
+            boxed => self.with_key(key, |segment, hash, key| {
+                VC::with_encoded(value, |value| match value.has_handles() {
+                    true => None,
+                    false => self.table.put_boxed_quickly(segment, hash, key, value.bytes()),
+                })
+            })?);
+        match quick {
+            Some(quick) if !quick.unfinished => Ok(!quick.existed),
+            _ => self.insert_slowly(key, value, quick),
+        }
     }
 
     /// Sets the value of `key` and returns the value before.
@@ -490,24 +525,21 @@ impl<K, V, KC: Codec<K>, VC: Codec<V>> Dict<K, V, KC, VC> {
         })
     }
 
-    #[inline(always)]
-    fn put_quickly(&self, segment: &Segment, hash: u64, key: &[u8], encoded: &Encoded<'_>) -> Option<Quick> {
-        if encoded.has_handles() {
-            return None;
-        }
-        with_padded(Self::shape(), encoded.bytes(), |value| {
-            self.table.put_quickly(Self::shape(), segment, hash, key, value)
-        })
-    }
-
     /// What remains to be done of an insertion after its short way.
     #[cold]
     #[inline(never)]
-    fn insert_slowly(&self, segment: &Segment, hash: u64, key: &[u8], value: &V, quick: Option<Quick>) -> Result<bool> {
-        match quick {
-            Some(quick) => collect::note_garbage(segment).map(|()| !quick.existed),
-            None => Ok(!self.put(segment, hash, key, value, Expect::Any, None)?.existed),
-        }
+    fn insert_slowly<Q: ?Sized>(&self, key: &Q, value: &V, quick: Option<Quick>) -> Result<bool>
+    where
+        KC: Encode<Q>,
+    {
+        let put = match quick {
+            Some(Quick { existed, .. }) => {
+                let put = Put { done: true, existed, dropped_handles: existed, crowded: !existed };
+                self.after(self.segment()?, put)?
+            }
+            None => self.with_key(key, |segment, hash, key| self.put(segment, hash, key, value, Expect::Any, None))?,
+        };
+        Ok(!put.existed)
     }
 
     fn put(

@@ -166,10 +166,10 @@ impl Op {
 pub struct Intent<'a>(&'a [Word; 8]);
 
 impl<'a> Intent<'a> {
-    /// Over the eight words of a record.
-    #[inline]
-    pub fn over(words: &'a [Word]) -> Intent<'a> {
-        Intent(words.first_chunk().expect("an intent record has eight words"))
+    /// Over the words of a record.
+    #[inline(always)]
+    pub fn over(words: &'a [Word; 8]) -> Intent<'a> {
+        Intent(words)
     }
 
     /// Reads a field.

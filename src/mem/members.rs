@@ -309,12 +309,23 @@ impl Segment {
     /// `Evicted` if not; `Corrupted` through a poisoned mapping.
     #[inline]
     pub fn still_member(&self) -> Result<()> {
-        let me = self.membership.me();
-        let state = self.space.word(process_record(me.index))?; // the state comes first
-        if state.load(Ordering::Relaxed) == pack(ALIVE, me.incarnation, NOBODY) && !self.poisoned() {
+        if self.is_member(self.state_word()?) {
             return Ok(());
         }
         Err(self.lost())
+    }
+
+    /// The state word of this process's record.
+    #[inline]
+    pub(super) fn state_word(&self) -> Result<&Word> {
+        self.space.word(process_record(self.membership.me().index)) // the state comes first
+    }
+
+    /// Whether `state`, the state word of this process's record, says that the process is still a member.
+    #[inline(always)]
+    pub(super) fn is_member(&self, state: &Word) -> bool {
+        let me = self.membership.me();
+        state.load(Ordering::Relaxed) == pack(ALIVE, me.incarnation, NOBODY) && !self.poisoned()
     }
 
     #[cold]

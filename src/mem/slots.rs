@@ -64,8 +64,21 @@ struct Thread {
     segment: Weak<Segment>,
     fork_generation: u64,
     slot: SlotId,
-    busy: Cell<bool>,
+    /// The slot's intent record, and the state of this process's record: in the mapping of `segment`.
+    intent: NonNull<[Word; 8]>,
+    state: NonNull<Word>,
+    business: Cell<Business>,
     cache: RefCell<ThreadCache>,
+}
+
+/// What a thread is doing in a segment.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Business {
+    Idle,
+    /// An operation.
+    Busy,
+    /// An operation, after which the slot is given back: `THREADS` does not keep it.
+    Last,
 }
 
 impl Drop for Thread {
@@ -75,7 +88,7 @@ impl Drop for Thread {
         }
         // In a forked child the slot is the parent's; in a segment that is gone there is nothing to give back. A thread
         // that ends in the middle of an operation (in `exit`, called by a signal handler) leaves it to recovery.
-        if self.fork_generation != os::generation() || self.busy.get() {
+        if self.fork_generation != os::generation() || self.business.get() != Business::Idle {
             return;
         }
         if let Some(segment) = self.segment.upgrade()
@@ -104,21 +117,19 @@ pub struct Me<'a> {
 }
 
 /// A thread's place during an operation.
-struct InUse {
-    thread: NonNull<Thread>,
-    /// What keeps it, if `THREADS` cannot any more.
-    _owned: Option<Rc<Thread>>,
-}
+#[derive(Clone, Copy)]
+struct InUse(NonNull<Thread>);
 
 impl std::ops::Deref for InUse {
     type Target = Thread;
 
     #[inline(always)]
     fn deref(&self) -> &Thread {
-        // SAFETY: the pointer came from an `Rc<Thread>` that `THREADS` or `_owned` holds. `THREADS` lets go of it in two
-        // places: in `enter_slowly`, which keeps those that are busy, as this one is until `Me` is dropped; and when the
-        // thread ends, after which no code of this function runs. `Me`, and so `InUse`, is not `Send`.
-        unsafe { self.thread.as_ref() }
+        // SAFETY: the pointer came from an `Rc<Thread>` that `THREADS` holds, or, for its `Last` business, nobody but the
+        // `Me` itself, whose destructor frees it. `THREADS` lets go of it in two places: in `enter_slowly`, which keeps
+        // those that are busy, as this one is until `Me` is dropped; and when the thread ends, after which no code of this
+        // function runs. `Me`, and so `InUse`, is not `Send`.
+        unsafe { self.0.as_ref() }
     }
 }
 
@@ -143,10 +154,20 @@ impl Me<'_> {
 }
 
 impl Drop for Me<'_> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
-        self.thread.busy.set(false);
+        if self.thread.business.replace(Business::Idle) == Business::Last {
+            give_up(self.thread.0);
+        }
     }
+}
+
+/// Frees a place that nobody keeps.
+#[cold]
+#[inline(never)]
+fn give_up(thread: NonNull<Thread>) {
+    // SAFETY: `enter_slowly` made the pointer with `Rc::into_raw` for a place with `Last` business, which ends once.
+    drop(unsafe { Rc::from_raw(thread.as_ptr()) });
 }
 
 impl Segment {
@@ -162,16 +183,32 @@ impl Segment {
             return Err(Error::new(ErrorKind::Evicted, "a thread that a test has killed").into());
         }
         let generation = os::generation();
-        let thread = match self.last_thread(generation) {
-            Some(thread) => InUse { thread, _owned: None },
-            None => self.enter_slowly(generation)?,
-        };
-        self.still_member()?;
-        if thread.busy.replace(true) {
-            return Err(reentrant());
+        match self.last_thread(generation) {
+            Some(thread) => self.begin(InUse(thread)),
+            None => self.enter_slowly(generation),
         }
-        let intent = Intent::over(self.words(slot_record(thread.slot.index), 8)?);
-        Ok(Me { segment: self, intent, thread })
+    }
+
+    #[inline(always)]
+    fn begin(&self, thread: InUse) -> Step<Me<'_>> {
+        // SAFETY: `enter_slowly` took both from this very segment (the same `uid`), whose mapping lasts as long as `self`.
+        // They are words of records, below every limit, and words are atomics, whoever else writes them.
+        let (intent, state) = unsafe { (thread.intent.as_ref(), thread.state.as_ref()) };
+        if !self.is_member(state) || thread.business.get() != Business::Idle {
+            return Err(self.unfit());
+        }
+        thread.business.set(Business::Busy);
+        Ok(Me { segment: self, intent: Intent::over(intent), thread })
+    }
+
+    /// Why the calling thread may not begin an operation.
+    #[cold]
+    #[inline(never)]
+    fn unfit(&self) -> Stop {
+        match self.still_member() {
+            Err(error) => error.into(),
+            Ok(()) => Error::new(ErrorKind::Reentrant, "an operation inside another one of the same thread").into(),
+        }
     }
 
     /// The slot of the calling thread, if it has one and its process is a member: for what needs a name and no intent.
@@ -195,7 +232,7 @@ impl Segment {
 
     #[cold]
     #[inline(never)]
-    fn enter_slowly(&self, generation: u64) -> Step<InUse> {
+    fn enter_slowly(&self, generation: u64) -> Step<Me<'_>> {
         if !self.membership().is_current() {
             self.rejoin()?;
             // As at every attaching: what the dead hold, slabs not least, is of use to the living.
@@ -205,20 +242,26 @@ impl Segment {
         }
         let kept = THREADS.try_with(|threads| {
             let mut threads = threads.try_borrow_mut().ok()?;
-            threads.retain(|t| t.busy.get() || t.fork_generation == generation && t.segment.strong_count() > 0);
+            threads.retain(|t| {
+                t.business.get() != Business::Idle || t.fork_generation == generation && t.segment.strong_count() > 0
+            });
             let thread = threads.iter().find(|t| t.segment_uid == self.uid && t.fork_generation == generation)?;
             Some(NonNull::from(&**thread))
         });
         if let Ok(Some(thread)) = kept {
             LAST.set(Some(thread));
-            return Ok(InUse { thread, _owned: None });
+            return self.begin(InUse(thread));
         }
+        let slot = self.claim_slot()?;
+        let intent = self.words(slot_record(slot.index), 8)?.first_chunk().expect("eight words");
         let thread = Rc::new(Thread {
             segment_uid: self.uid,
             segment: self.myself.clone(),
             fork_generation: generation,
-            slot: self.claim_slot()?,
-            busy: Cell::new(false),
+            slot,
+            intent: NonNull::from(intent),
+            state: NonNull::from(self.state_word()?),
+            business: Cell::new(Business::Idle),
             cache: RefCell::default(),
         });
         let pointer = NonNull::from(&*thread);
@@ -228,9 +271,14 @@ impl Segment {
             LAST.set(Some(pointer));
             true
         });
-        // After the thread's destructors have run (or in a signal handler that interrupts this very function) the slot serves
-        // this one operation and is given back with it.
-        Ok(InUse { thread: pointer, _owned: (!kept.unwrap_or(false)).then_some(thread) })
+        let me = self.begin(InUse(pointer));
+        if !kept.unwrap_or(false) && me.is_ok() {
+            // After the thread's destructors have run (or in a signal handler that interrupts this very function) the slot
+            // serves this one operation and is given back with it.
+            thread.business.set(Business::Last);
+            let _ = Rc::into_raw(thread);
+        }
+        me
     }
 
     /// The state word of slot `index`.
@@ -255,7 +303,7 @@ impl Segment {
         if u64::from(index) >= SLOTS {
             return Err(Error::corrupted("a thread slot is out of range"));
         }
-        Ok(Intent::over(self.words(slot_record(index), 8)?))
+        Ok(Intent::over(self.words(slot_record(index), 8)?.first_chunk().expect("eight words")))
     }
 
     /// One more than the highest slot ever used: the bound of every scan of intents.
@@ -335,9 +383,4 @@ impl Segment {
             word.store(seen >> 32 << 32, Ordering::Release);
         }
     }
-}
-
-#[cold]
-fn reentrant() -> Stop {
-    Error::new(ErrorKind::Reentrant, "an operation on a segment inside another one of the same thread").into()
 }

@@ -57,11 +57,6 @@ pub fn is_unchanged(word: &Word, sequence: u32) -> bool {
     sequence_of(word.load(Ordering::Relaxed)) == sequence
 }
 
-/// The word of a latch that `owner` holds and nobody else has ever seen.
-pub fn held_by(owner: u64) -> u64 {
-    owner
-}
-
 /// Takes the latch.
 ///
 /// # Blocking
@@ -166,12 +161,6 @@ pub fn release(word: &Word) {
 #[cold]
 fn wake(word: &Word) {
     word.wake(1);
-}
-
-/// Raises the sequence and keeps the latch: what readers have copied so far is void.
-pub fn bump(word: &Word) {
-    word.fetch_add(1 << SEQUENCE_SHIFT, Ordering::AcqRel);
-    fence(Ordering::Release);
 }
 
 /// Releases the latch if `owner`, who is dead or failed, holds it; whether it did.

@@ -158,7 +158,7 @@ fn latch_released_for_the_dead() {
     const DEAD: u64 = 9;
     loom::model(|| {
         let guarded = Guarded::new();
-        guarded.word().store(latch::held_by(DEAD), Ordering::Relaxed);
+        guarded.word().store(DEAD, Ordering::Relaxed);
         let waiter = {
             let guarded = Arc::clone(&guarded);
             thread::spawn(move || {

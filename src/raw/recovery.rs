@@ -38,9 +38,9 @@ pub fn run<'a, R>(segment: &'a Segment, mut operation: impl FnMut(&Me<'a>) -> St
 #[inline(always)]
 pub fn run_quickly<'a, R>(segment: &'a Segment, operation: impl FnOnce(&Me<'a>) -> Option<R>) -> Option<R> {
     let me = segment.enter().ok()?;
-    let unfinished = Unfinished(&me);
+    let unfinished = Unfinished::watch(&me);
     let result = operation(&me);
-    std::mem::forget(unfinished);
+    unfinished.done();
     result
 }
 
@@ -63,10 +63,10 @@ fn run_again<'a, R>(segment: &'a Segment, mut stop: Stop, operation: &mut impl F
 #[inline]
 fn attempt<'a, R>(segment: &'a Segment, operation: &mut impl FnMut(&Me<'a>) -> Step<R>) -> Step<R> {
     let me = segment.enter()?;
-    let unfinished = Unfinished(&me);
+    let unfinished = Unfinished::watch(&me);
     let result = operation(&me);
     if result.is_ok() {
-        std::mem::forget(unfinished);
+        unfinished.done();
         // In the library's own tests only: elsewhere a hostile peer may have written the intent.
         #[cfg(test)]
         assert!(me.intent.get(Field::Op) == 0, "an operation ended well and left its intent");
@@ -75,7 +75,22 @@ fn attempt<'a, R>(segment: &'a Segment, operation: &mut impl FnMut(&Me<'a>) -> S
 }
 
 /// Resolves the thread's own intent when an operation ends early.
-struct Unfinished<'m, 'a>(&'m Me<'a>);
+#[must_use]
+pub(super) struct Unfinished<'m, 'a>(&'m Me<'a>);
+
+impl<'m, 'a> Unfinished<'m, 'a> {
+    /// An operation of `me` begins.
+    #[inline(always)]
+    pub(super) fn watch(me: &'m Me<'a>) -> Unfinished<'m, 'a> {
+        Unfinished(me)
+    }
+
+    /// It has ended well: nothing of it is left.
+    #[inline(always)]
+    pub(super) fn done(self) {
+        std::mem::forget(self);
+    }
+}
 
 impl Drop for Unfinished<'_, '_> {
     #[cold]

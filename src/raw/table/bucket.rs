@@ -8,16 +8,18 @@ use super::{MAX_CHAIN, Shape};
 use crate::error::{Error, Result};
 use crate::mem::{Segment, Space, Word};
 
-/// Word of a bucket that is latch and sequence.
-pub const LATCH: usize = 0;
+/// Word of a primary bucket that is the sequence of its chain.
+pub const SEQUENCE: usize = 0;
 /// Word that says which cells are live and holds a byte of each one's hash.
 pub const LIVE: usize = 1;
 /// Word that links an overflow bucket.
 pub const LINK: usize = 2;
 const CELLS: usize = 3;
 
-const BYTES_01: u64 = 0x0001_0101_0101_0101;
-const BYTES_80: u64 = 0x0080_8080_8080_8080;
+/// What says in a byte of the live word that its cell is live.
+const LIVE_BIT: u64 = 0x80;
+const BYTES_01: u64 = 0x0101_0101_0101_0101;
+const LIVE_BITS: u64 = BYTES_01 * LIVE_BIT;
 
 /// Bits of an offset in a boxed cell; the tag is above.
 const OFFSET_BITS: u32 = 48;
@@ -98,19 +100,10 @@ impl Geometry {
     }
 }
 
-/// The bucket of hash `hash` among `buckets`.
-#[inline(always)]
-pub fn index(hash: u64, buckets: u64) -> u64 {
-    // `mask` covers the buckets of the doubling under way; those not split yet still answer for two residues.
-    let mask = u64::MAX >> (buckets | 1).leading_zeros();
-    let low = hash & mask;
-    if low < buckets { low } else { low & (mask >> 1) }
-}
-
-/// The byte of `hash` that stands in the live word.
+/// The byte that stands in the live word for a live cell of `hash`: never 0, for its highest bit says that the cell is live.
 #[inline(always)]
 fn fingerprint(hash: u64) -> u64 {
-    hash >> 56
+    hash >> 57 | LIVE_BIT
 }
 
 /// The bits of `hash` that stand in a boxed cell.
@@ -137,7 +130,7 @@ pub fn tag_matches(cell: u64, hash: u64) -> bool {
     cell >> OFFSET_BITS == tag(hash)
 }
 
-/// A live word, taken apart.
+/// A live word: a byte for each cell, 0 where the cell is not live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Live(pub u64);
 
@@ -145,64 +138,63 @@ impl Live {
     /// Whether cell `cell` is live.
     #[inline(always)]
     pub fn has(self, cell: usize) -> bool {
-        self.0 >> (56 + cell) & 1 == 1
+        self.0 >> (8 * cell) & LIVE_BIT != 0
     }
 
     /// Number of live cells.
-    #[inline]
+    #[inline(always)]
     pub fn count(self) -> u32 {
-        (self.0 >> 56).count_ones()
+        (self.0 & LIVE_BITS).count_ones()
     }
 
     /// With cell `cell` live under `hash`.
-    #[inline]
+    #[inline(always)]
     pub fn with(self, cell: usize, hash: u64) -> Live {
-        let cleared = self.0 & !(0xff << (8 * cell));
-        Live(cleared | fingerprint(hash) << (8 * cell) | 1 << (56 + cell))
+        Live(self.without(cell).0 | fingerprint(hash) << (8 * cell))
     }
 
     /// With cell `cell` not live.
-    #[inline]
+    #[inline(always)]
     pub fn without(self, cell: usize) -> Live {
-        Live(self.0 & !(1 << (56 + cell)))
+        Live(self.0 & !(0xff << (8 * cell)))
     }
 
     /// Live cells whose fingerprint may be that of `hash`, without a branch for each.
     #[inline(always)]
     pub fn candidates(self, hash: u64) -> Candidates {
-        let x = (self.0 ^ (fingerprint(hash) * BYTES_01)) & 0x00ff_ffff_ffff_ffff;
-        // A byte of `x` is zero where fingerprints agree. The classic test may also flag the byte after a match; the
-        // key is compared anyway.
-        Candidates { bytes: x.wrapping_sub(BYTES_01) & !x & BYTES_80, live: self.0 >> 56 }
+        // A byte of `x` is zero where fingerprints agree, and none that stands for a cell that is not live. The classic
+        // test may also flag the byte after a match; the key is compared anyway.
+        let x = self.0 ^ (fingerprint(hash) * BYTES_01);
+        Candidates(x.wrapping_sub(BYTES_01) & !x & LIVE_BITS)
     }
 
     /// The first cell that is not live, of the first `cells`.
-    #[inline]
+    #[inline(always)]
     pub fn free_cell(self, cells: u8) -> Option<usize> {
-        let free = !(self.0 >> 56) & ((1 << cells) - 1);
-        (free != 0).then(|| free.trailing_zeros() as usize)
+        let free = !self.0 & LIVE_BITS & bytes_of(cells);
+        (free != 0).then(|| free.trailing_zeros() as usize / 8)
     }
 }
 
-/// Iterator over the cells of [`Live::candidates`].
-pub struct Candidates {
-    bytes: u64,
-    live: u64,
+/// The bytes of a live word that speak of the first `cells` cells, of which there are some.
+const fn bytes_of(cells: u8) -> u64 {
+    u64::MAX >> (64 - 8 * cells)
 }
+
+/// Iterator over the cells of [`Live::candidates`].
+pub struct Candidates(u64);
 
 impl Iterator for Candidates {
     type Item = usize;
 
     #[inline(always)]
     fn next(&mut self) -> Option<usize> {
-        while self.bytes != 0 {
-            let cell = self.bytes.trailing_zeros() as usize / 8;
-            self.bytes &= self.bytes - 1;
-            if self.live >> cell & 1 == 1 {
-                return Some(cell);
-            }
+        if self.0 == 0 {
+            return None;
         }
-        None
+        let cell = self.0.trailing_zeros() as usize / 8;
+        self.0 &= self.0 - 1;
+        Some(cell)
     }
 }
 
@@ -239,19 +231,24 @@ impl<'a> Bucket<'a> {
     /// The bucket that is these words.
     #[inline(always)]
     fn over(words: &'a [Word], geometry: &Geometry) -> Bucket<'a> {
-        Bucket { words, cell_words: geometry.cell_words as usize, live_mask: u64::MAX >> (8 - geometry.cells) }
+        Bucket { words, cell_words: geometry.cell_words as usize, live_mask: bytes_of(geometry.cells) }
     }
 
-    /// The latch of a primary bucket.
+    /// The sequence, of a primary bucket.
     #[inline(always)]
-    pub fn latch(&self) -> &'a Word {
-        &self.words[LATCH]
+    pub fn sequence(&self) -> &'a Word {
+        &self.words[SEQUENCE]
     }
 
     /// The live word.
     #[inline(always)]
     pub fn live(&self) -> Live {
         Live(self.words[LIVE].load(Ordering::Acquire) & self.live_mask)
+    }
+
+    /// Whether the live word speaks of cells that there are not.
+    pub fn has_strangers(&self) -> bool {
+        self.words[LIVE].load(Ordering::Acquire) & !self.live_mask != 0
     }
 
     /// Stores the live word: what it says is visible from here on.
@@ -301,33 +298,24 @@ pub fn chain<'a>(segment: &'a Segment, geometry: &Geometry, primary: u64) -> Res
 
 #[cfg(test)]
 mod tests {
-    //! Proves that the index function covers all buckets and moves entries only by splits, that candidates miss
-    //! no match, and that geometries fit their buckets.
+    //! Proves that candidates miss no match, and that geometries fit their buckets.
     use super::*;
-
-    #[test]
-    fn index_moves_by_splits_only() {
-        for buckets in 1..200u64 {
-            for hash in 0..1024u64 {
-                let (before, after) = (index(hash, buckets), index(hash, buckets + 1));
-                assert!(before < buckets);
-                assert!(after == before || after == buckets, "{hash} {buckets}");
-            }
-        }
-    }
 
     #[test]
     fn candidates_miss_nothing() {
         let mut live = Live(0);
-        for (cell, print) in [0u64, 1, 0xff, 0x80, 0, 0x7f, 0x81].into_iter().enumerate() {
-            live = live.with(cell, print << 56);
+        for (cell, print) in [0u64, 1, 0x7f, 0x40, 0, 0x3f, 0x41].into_iter().enumerate() {
+            live = live.with(cell, print << 57);
+            assert!(live.has(cell) && !live.has(cell + 1) && live.count() == cell as u32 + 1);
+            assert_eq!(live.free_cell(7), (cell < 6).then_some(cell + 1));
         }
-        for print in 0..256u64 {
-            let found: Vec<_> = live.candidates(print << 56).collect();
+        for print in 0..128u64 {
+            let found: Vec<_> = live.candidates(print << 57).collect();
             for cell in 0..7 {
-                let matches = live.0 >> (8 * cell) & 0xff == print;
+                let matches = live.0 >> (8 * cell) & 0x7f == print;
                 assert!(!matches || found.contains(&cell), "{print:x} {cell}");
             }
+            assert!(found.iter().all(|cell| live.has(*cell)));
         }
         assert_eq!(live.without(4).candidates(0).collect::<Vec<_>>()[0], 0);
         assert!(!live.without(4).candidates(0).any(|cell| cell == 4));

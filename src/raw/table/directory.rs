@@ -1,6 +1,6 @@
 //! Where bucket number `b` is: a directory of chunks in the root block.
 //!
-//! Chunk sizes are log-linear: sixteen chunks of `BASE` buckets, then eight of each doubled size. So one load from the
+//! Chunk sizes are log-linear: eight chunks of `BASE` buckets, then eight of each doubled size. So one load from the
 //! root finds a chunk, a tiny table is tiny, a new chunk is at most an eighth of what the table has, and buckets never
 //! move.
 
@@ -16,18 +16,21 @@ const BASE_BITS: u32 = 2;
 /// Chunks of one size, as a power of two.
 const LINEAR_BITS: u32 = 3;
 /// Entries of the directory: enough for 2^30 buckets.
-pub const DIRECTORY_WORDS: usize = 216;
-/// Buckets that a table may have.
-pub const MAX_BUCKETS: u64 = 1 << 30;
+pub const DIRECTORY_WORDS: usize = 208;
 
-/// Directory index, position in the chunk, and the chunk's size in buckets.
+/// Directory index, position in the chunk, and the chunk's size in buckets. Of a number beyond 32 bits, those of its low
+/// ones.
 #[inline(always)]
 pub fn locate(bucket: u64) -> (usize, u64, u64) {
-    let v = bucket >> BASE_BITS;
-    let e = (63 - (v | 8).leading_zeros()).saturating_sub(LINEAR_BITS);
-    let index = (u64::from(e) << LINEAR_BITS) + (v >> e);
-    let size = 1u64 << (e + BASE_BITS);
-    (index as usize, bucket & (size - 1), size)
+    // The first chunks stand as if as many buckets before them were missing: then the highest bit tells the size.
+    const MISSING_BITS: u32 = BASE_BITS + LINEAR_BITS;
+    let shifted = (bucket & 0xffff_ffff) + (1 << MISSING_BITS);
+    let highest = 63 - shifted.leading_zeros();
+    let size_bits = highest - LINEAR_BITS;
+    // The bits behind the highest one tell which chunk of that size.
+    let index = (shifted >> size_bits) + (u64::from(highest - MISSING_BITS) << LINEAR_BITS) - (1 << LINEAR_BITS);
+    let size = 1u64 << size_bits;
+    (index as usize, shifted & (size - 1), size)
 }
 
 /// Byte offset of bucket `bucket`.
@@ -76,6 +79,8 @@ mod tests {
             assert_eq!((index, position), expected, "bucket {bucket}");
             expected = if position + 1 == size { (index + 1, 0) } else { (index, position + 1) };
         }
+        use crate::raw::table::size::MAX_BUCKETS;
+        assert!(locate(u64::from(u32::MAX)).0 > 0);
         assert!(locate(MAX_BUCKETS - 1).0 < DIRECTORY_WORDS);
         assert!(locate(MAX_BUCKETS - 1).2 <= MAX_BUCKETS / 8);
     }

@@ -40,9 +40,9 @@ pub fn equal_bytes(words: &[Word], bytes: &[u8]) -> bool {
         && (rest.is_empty() || words.last().is_some_and(|word| word.load(Ordering::Relaxed) == word_of(rest, 0)))
 }
 
-/// The words of an inline key or value, which come as whole words.
+/// The words of an inline key or value, padded with zeros.
 #[inline(always)]
-pub fn key_words<const COUNT: usize>(bytes: &[u8]) -> [u64; COUNT] {
+pub fn padded_words<const COUNT: usize>(bytes: &[u8]) -> [u64; COUNT] {
     std::array::from_fn(|i| word_of(bytes, i))
 }
 
@@ -201,10 +201,10 @@ pub fn hash_of(segment: &Segment, geometry: &Geometry, cell: &[Word]) -> Result<
     if geometry.boxed {
         return Ok(Entry::of_cell(segment, cell[0].load(Ordering::Acquire))?.hash());
     }
-    let mut key = [0u8; 24];
-    let words = &cell[..geometry.key_words as usize];
-    for (bytes, word) in key.chunks_exact_mut(8).zip(words) {
-        bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_le_bytes());
-    }
-    Ok(segment.hash(&key[..words.len() * 8]))
+    let word = |i: usize| cell[i].load(Ordering::Relaxed);
+    Ok(match geometry.key_words {
+        1 => segment.hash_words(&[word(0)]),
+        2 => segment.hash_words(&[word(0), word(1)]),
+        _ => segment.hash_words(&[word(0), word(1), word(2)]),
+    })
 }

@@ -6,26 +6,26 @@
 
 use std::sync::atomic::Ordering;
 
-use super::bucket::{Bucket, Geometry, block_of, index, tag_matches};
+use super::bucket::{Bucket, Geometry, block_of, tag_matches};
 use super::directory::place_of;
 use super::entry::Entry;
 use super::read::value_of;
-use super::{MAX_CHAIN, Shape, Table, root};
+use super::size::Size;
+use super::{MAX_CHAIN, Shape, Table, root, sequence};
 use crate::mem::{Segment, Word, load_words};
-use crate::raw::latch;
 
 /// A bucket under observation.
 struct Watched<'a> {
     bucket: Bucket<'a>,
-    sequence: u32,
+    sequence: u64,
     root: &'a [Word],
-    buckets: u64,
+    size: Size,
 }
 
 impl Table {
-    /// The value of an inline entry, `Some(None)` if there is none, or no answer.
+    /// The value of an inline entry, `Some(None)` if there is none, or no answer. See [`Table::get`].
     #[cfg_attr(not(debug_assertions), inline(always))]
-    pub(super) fn glance<const KEY: usize, const VALUE: usize>(
+    pub fn glance<const KEY: usize, const VALUE: usize>(
         &self,
         segment: &Segment,
         hash: u64,
@@ -91,12 +91,12 @@ impl Table {
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn watch<'a>(&self, geometry: &Geometry, segment: &'a Segment, hash: u64) -> Option<Watched<'a>> {
         let root = segment.space().glance(self.root, root::WORDS)?;
-        let buckets = root[root::BUCKETS].load(Ordering::Acquire);
-        let off = place_of(root, geometry, index(hash, buckets))?;
+        let size = Size::read(root);
+        let off = place_of(root, geometry, size.index(hash))?;
         let bucket = Bucket::glance(segment.space(), geometry, off)?;
         // The cells' further lines come along with the first, instead of after it.
         segment.space().prefetch(off + 64, u64::from(geometry.bucket_words) / 8 - 1);
-        Some(Watched { bucket, sequence: latch::observe(bucket.latch()), root, buckets })
+        Some(Watched { bucket, sequence: sequence::observe(bucket.sequence()), root, size })
     }
 }
 
@@ -105,11 +105,11 @@ impl Watched<'_> {
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn answer<R>(&self, segment: &Segment, found: Option<R>) -> Option<Option<R>> {
         // LINEARIZES: a hit, at this second reading of the sequence.
-        if !latch::is_unchanged(self.bucket.latch(), self.sequence) || segment.poisoned() {
+        if !sequence::is_unchanged(self.bucket.sequence(), self.sequence) || segment.poisoned() {
             return None;
         }
         // LINEARIZES: a miss, at the second reading of the number of buckets: the key had no other place to be.
-        let settled = found.is_some() || self.root[root::BUCKETS].load(Ordering::Acquire) == self.buckets;
+        let settled = found.is_some() || Size::read(self.root) == self.size;
         settled.then_some(found)
     }
 }

@@ -7,15 +7,13 @@
 //! bucket that covers the cursor, from the cursor on" neither repeats nor misses a key that stays. (Scanning by
 //! bucket number does one or the other. The same order drives Redis' SCAN.)
 
-use std::sync::atomic::Ordering;
-
-use super::bucket::{Bucket, index};
+use super::bucket::Bucket;
 use super::directory::bucket_offset;
 use super::entry::{Content, content, hash_of};
-use super::{MAX_CHAIN, MAX_TRIES, Table, contended, root};
+use super::size::Size;
+use super::{MAX_CHAIN, MAX_TRIES, Table, contended, sequence};
 use crate::error::{Error, ErrorKind, Result};
-use crate::mem::{Segment, Step, fence, load_words};
-use crate::raw::latch;
+use crate::mem::{Segment, Step, load_words};
 
 /// An entry copied out of a table.
 pub struct Pair {
@@ -120,16 +118,17 @@ impl Table {
 
     fn try_next(&self, segment: &Segment, cursor: Cursor, mut copy: impl FnMut(Content<'_>)) -> Result<Option<Cursor>> {
         let words = self.root(segment)?;
-        let buckets = words[root::BUCKETS].load(Ordering::Acquire);
-        if buckets == 0 {
-            return Err(Error::corrupted("a table without buckets"));
+        let size = Size::read(words);
+        let buckets = size.buckets();
+        if buckets == 0 || !size.is_valid() {
+            return Err(Error::corrupted("a table's number of buckets"));
         }
-        let number = index(cursor.position.reverse_bits(), buckets);
+        let number = size.index(cursor.position.reverse_bits());
         let primary = Bucket::at(segment, &self.geometry, bucket_offset(words, &self.geometry, number)?)?;
-        let before = latch::observe(primary.latch());
-        let wanted = |hash: u64| index(hash, buckets) == number && hash.reverse_bits() >= cursor.position;
+        let before = sequence::observe(primary.sequence());
+        let wanted = |hash: u64| size.index(hash) == number && hash.reverse_bits() >= cursor.position;
         let copied = self.copy_chain(segment, primary, before, wanted, &mut copy);
-        if !latch::is_unchanged(primary.latch(), before) || words[root::BUCKETS].load(Ordering::Acquire) != buckets {
+        if !sequence::is_unchanged(primary.sequence(), before) || Size::read(words) != size {
             return Ok(None);
         }
         if segment.poisoned() {
@@ -150,7 +149,7 @@ impl Table {
         &self,
         segment: &Segment,
         primary: Bucket<'_>,
-        sequence: u32,
+        before: u64,
         wanted: impl Fn(u64) -> bool,
         copy: &mut impl FnMut(Content<'_>),
     ) -> Result<()> {
@@ -162,8 +161,7 @@ impl Table {
                     continue;
                 }
                 let now = content(segment, &self.geometry, words)?;
-                fence(Ordering::Acquire);
-                if latch::sequence_of(primary.latch().load(Ordering::Relaxed)) != sequence {
+                if !sequence::is_unchanged(primary.sequence(), before) {
                     return Ok(()); // lengths may be anything; the caller will see it too
                 }
                 copy(now);

@@ -1,8 +1,8 @@
 //! A bucket under loom: an optimistic reader against writers that hold the latch.
 //!
 //! Proves that a reader whose bucket stood still has read a value that somebody stored, whole, or that the key was absent
-//! at some moment; and, by mutants, that it is the fence behind the taking of the latch and the raised sequence which
-//! see to that.
+//! at some moment; and, by mutants, that it is the fences behind the taking of the latch and behind the raising, and the
+//! raised sequence, which see to that.
 
 use std::sync::atomic::Ordering;
 
@@ -12,7 +12,7 @@ use loom::thread;
 use super::bucket::{Bucket, Geometry, Live};
 use super::entry::equal_bytes;
 use super::read::{value_of, while_still};
-use super::{Shape, Table};
+use super::{Shape, Table, sequence};
 use crate::mem::{Space, Step, Word, fence};
 use crate::raw::latch;
 use crate::raw::loom_tests::Everybody;
@@ -27,14 +27,14 @@ struct Model {
     lock: Lock,
 }
 
-/// How writers take and release the latch.
+/// How writers take the latch and raise the sequence.
 #[derive(Clone, Copy)]
 struct Lock {
     acquire: fn(u64, &Word),
-    release: fn(&Word),
+    raise: fn(&Word),
 }
 
-const REAL: Lock = Lock { acquire, release: latch::release };
+const REAL: Lock = Lock { acquire, raise: sequence::raise };
 
 fn acquire(owner: u64, word: &Word) {
     let taken: Step<()> = latch::acquire_as(&Everybody, owner, word);
@@ -46,9 +46,7 @@ fn acquire_without_fence(owner: u64, word: &Word) {
     word.cas(seen, seen | owner, Ordering::Acquire).expect("there is one writer");
 }
 
-fn release_without_sequence(word: &Word) {
-    word.fetch_and(!0xffff, Ordering::Release);
-}
+fn no_raise(_: &Word) {}
 
 fn value(n: u64) -> [u8; 16] {
     zerocopy::transmute!([n, !n])
@@ -57,7 +55,7 @@ fn value(n: u64) -> [u8; 16] {
 impl Model {
     fn new(lock: Lock) -> Arc<Model> {
         let geometry = Geometry::of(Shape::Inline { key: 1, value: 2 });
-        let space = Space::heap(geometry.bucket_words.into());
+        let space = Space::heap(usize::from(geometry.bucket_words) + 1);
         let model = Model { space, table: Table { root: 0, geometry, lines: 1 }, lock };
         let bucket = model.bucket();
         model.table.fill_cell(bucket.cell(0), &KEY.to_le_bytes(), &value(1));
@@ -69,17 +67,26 @@ impl Model {
         Bucket::inside(&self.space, &self.table.geometry, 0).unwrap()
     }
 
+    /// The latch, behind the bucket.
+    fn latch(&self) -> &Word {
+        self.space.word(u64::from(self.table.geometry.bucket_words) * 8).unwrap()
+    }
+
     /// What `Table::change` does to an inline table, without the intent.
     fn write(&self, owner: u64, next: Option<u64>) {
         let (bucket, key) = (self.bucket(), KEY.to_le_bytes());
-        (self.lock.acquire)(owner, bucket.latch());
+        (self.lock.acquire)(owner, self.latch());
         let live = bucket.live();
         let found = live.candidates(HASH).find(|cell| equal_bytes(&bucket.cell(*cell)[..1], &key));
         match (found, next) {
             (Some(cell), Some(n)) => {
                 self.table.replace_through_spare(bucket, cell, HASH, &key, &value(n)).unwrap();
+                (self.lock.raise)(bucket.sequence());
             }
-            (Some(cell), None) => bucket.set_live(live.without(cell)),
+            (Some(cell), None) => {
+                bucket.set_live(live.without(cell));
+                (self.lock.raise)(bucket.sequence());
+            }
             (None, Some(n)) => {
                 let cell = live.free_cell(self.table.geometry.cells).unwrap();
                 self.table.fill_cell(bucket.cell(cell), &key, &value(n));
@@ -87,7 +94,7 @@ impl Model {
             }
             (None, None) => {}
         }
-        (self.lock.release)(bucket.latch());
+        latch::release(self.latch());
     }
 
     /// One optimistic attempt: `None` if the bucket did not stand still.
@@ -100,7 +107,7 @@ impl Model {
                 16
             }))
         };
-        let found = while_still(bucket.latch(), || {
+        let found = while_still(bucket.sequence(), || {
             Table::search_chain(&self.table.geometry, &self.space, HASH, bucket, &mut out, &copy)
         });
         let found = found?.expect("no bucket is corrupted here");
@@ -181,8 +188,8 @@ fn latch_without_its_fence_is_found_out() {
 
 #[test]
 #[should_panic(expected = "a torn value")]
-fn release_without_the_sequence_is_found_out() {
-    let lock = Lock { release: release_without_sequence, ..REAL };
+fn replacing_without_the_sequence_is_found_out() {
+    let lock = Lock { raise: no_raise, ..REAL };
     race(lock, &[&[Some(2), Some(3)]], &[Some(1), Some(2), Some(3)]);
 }
 
@@ -197,10 +204,10 @@ fn reader_without_its_fence_is_found_out() {
             thread::spawn(move || [2, 3].into_iter().for_each(|n| model.write(2, Some(n))))
         };
         let bucket = model.bucket();
-        let before = latch::sequence_of(bucket.latch().load(Ordering::Acquire));
+        let before = sequence::observe(bucket.sequence());
         let hit = bucket.live().candidates(HASH).find_map(|cell| value_of::<1, 2>(bucket.cell(cell), &[KEY]));
         if let Some(value) = hit
-            && latch::sequence_of(bucket.latch().load(Ordering::Relaxed)) == before
+            && bucket.sequence().load(Ordering::Relaxed) == before
         {
             assert_eq!(value[1], !value[0], "a torn value");
         }

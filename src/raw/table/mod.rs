@@ -3,14 +3,14 @@
 //! # Algorithm
 //!
 //! Linear hashing (Litwin 1980): the table grows by one bucket at a time, so there is no pause and no rehash. Buckets
-//! are a few cache lines with one fingerprint byte for each cell; readers are optimistic under the sequence number in
-//! the bucket's latch word (a seqlock, Boehm 2012), writers take the latch.
+//! are a few cache lines with one fingerprint byte for each cell; readers are optimistic under the bucket's sequence
+//! number, writers take one of the latches in the root.
 //!
 //! A bucket, in words:
 //!
 //! ```text
-//! 0  latch and sequence      (only in a primary bucket; an overflow bucket's word 0 is unused)
-//! 1  live:8 | fingerprints:7x8   which cells hold an entry, and a byte of each one's hash
+//! 0  sequence                (only in a primary bucket; an overflow bucket's word 0 is unused)
+//! 1  live                    for each cell a byte: 0, or, if it holds an entry, some bits of its hash
 //! 2  link                    offset of an overflow bucket, or 0
 //! 3..  cells
 //! ```
@@ -22,11 +22,12 @@
 //!
 //! 1. Under one latch acquisition exactly one store changes what readers see, the *commit*: of word 1 (an entry comes,
 //!    goes, or moves to another cell), of a cell's single value word, or of a link. Cells not live are written freely.
-//!    (Clearing and splitting commit several times, and raise the sequence in between.)
+//!    (Clearing and splitting commit several times, and raise the sequence in between.) The sequence is raised before
+//!    the release if the commit took anything away.
 //! 2. A reader that found the same sequence before and after has seen one state. It ignores who holds the latch, so it
 //!    never waits for a writer, a dead one included.
-//! 3. Latches live in primary buckets, which are freed only with the whole table; overflow buckets and entries are freed
-//!    while others run, so nobody stores into them except under the latch of their bucket.
+//! 3. Latches live in the root, and sequences in primary buckets, which are freed only with the whole table; overflow
+//!    buckets and entries are freed while others run, so nobody stores into them except under the latch of their bucket.
 //! 4. The number of buckets, one word, only grows; it is the commit of a split. Index and key are re-checked under the
 //!    latch.
 //! 5. A key is in at most one live cell of its bucket's chain at rest.
@@ -38,6 +39,7 @@ mod directory;
 mod entry;
 mod glance;
 mod iterate;
+mod latched;
 #[cfg(all(test, loom))]
 mod loom_tests;
 mod normalise;
@@ -45,13 +47,13 @@ mod put;
 mod quick;
 mod read;
 mod recover;
+mod sequence;
+mod size;
 mod snapshot;
 mod split;
-#[cfg(test)]
-mod tests;
 mod visit;
 
-pub use entry::{ValueCopy, equal_bytes, word_of, words_for};
+pub use entry::{ValueCopy, equal_bytes, padded_words, word_of, words_for};
 pub use iterate::{Cursor, Pair};
 pub use put::{Expect, Put};
 pub use quick::Quick;
@@ -62,6 +64,7 @@ use std::sync::atomic::Ordering;
 
 use self::bucket::Geometry;
 use self::entry::Entry;
+use self::size::Size;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mem::{Field, Me, Segment, Word};
 
@@ -75,8 +78,10 @@ mod root {
     pub const GATE: usize = 3;
     pub const DIRTY: usize = 4;
     pub const STRIPES: usize = 8;
-    pub const STRIPE_COUNT: usize = 8;
-    pub const DIRECTORY: usize = STRIPES + 8 * STRIPE_COUNT;
+    /// Stripes, and words of each: a latch, and its part of the count.
+    pub const STRIPE_COUNT: usize = 64;
+    pub const STRIPE_WORDS: usize = 2;
+    pub const DIRECTORY: usize = STRIPES + STRIPE_COUNT * STRIPE_WORDS;
     pub const WORDS: usize = DIRECTORY + DIRECTORY_WORDS;
 }
 
@@ -137,6 +142,7 @@ macro_rules! by_shape {
                 $inline
             }};
         }
+        use $crate::raw::table::Shape;
         match $shape {
             Shape::Inline { key: 1, value: 1 } => inline!(1, 1),
             Shape::Inline { key: 2, value: 1 } => inline!(2, 1),
@@ -151,7 +157,7 @@ macro_rules! by_shape {
         }
     }};
 }
-use by_shape;
+pub(crate) use by_shape;
 
 /// Builds an empty table and stores its root in `root_ref`.
 ///
@@ -175,7 +181,7 @@ pub fn create(me: &Me<'_>, root_ref: &Word, shape: Shape) -> Result<()> {
     for word in me.segment.words(first, geometry.bucket_words as usize)? {
         word.store(0, Ordering::Relaxed);
     }
-    words[root::BUCKETS].store(1, Ordering::Release);
+    Size::of(1).publish(words);
     Ok(())
 }
 
@@ -226,17 +232,10 @@ impl Table {
 }
 
 fn total(root: &[Word]) -> u64 {
-    let sum = (0..root::STRIPE_COUNT)
-        .map(|i| root[root::STRIPES + 8 * i].load(Ordering::Relaxed))
+    let sum = (0..latched::STRIPES)
+        .map(|number| latched::count_of(root, number).load(Ordering::Relaxed))
         .fold(0u64, |sum, stripe| sum.wrapping_add(stripe));
     if sum > 1 << 63 { 0 } else { sum } // between two writers' halves of a move the sum may be short
-}
-
-/// Adds to the count; wrapping, one stripe may be negative.
-#[inline]
-fn count(me: &Me<'_>, root: &[Word], delta: i64) {
-    let stripe = root::STRIPES + 8 * (usize::from(me.slot().index) % root::STRIPE_COUNT);
-    root[stripe].fetch_add(delta as u64, Ordering::Relaxed);
 }
 
 #[cold]

@@ -2,12 +2,12 @@
 
 use std::sync::atomic::Ordering;
 
-use super::Table;
-use super::bucket::{Bucket, LINK, chain, index};
+use super::bucket::{Bucket, LINK, chain};
 use super::entry::{content, hash_of};
+use super::size::index;
+use super::{Table, sequence};
 use crate::error::Result;
 use crate::mem::{Field, Intent, Segment};
-use crate::raw::latch;
 
 impl Table {
     /// Takes the cells out of bucket `number` that belong elsewhere among `buckets`, moves cells from overflow buckets
@@ -37,7 +37,7 @@ impl Table {
         }
         if all.len() > 1 {
             // Cells that have just been vacated are filled anew: who reads them still under the old sequence must notice.
-            latch::bump(all[0].latch());
+            sequence::raise(all[0].sequence());
         }
         self.pull_up(segment, &all)?;
         self.unlink_empty(segment, intent, primary)
@@ -57,7 +57,7 @@ impl Table {
             for cell in bucket.live_cells() {
                 if self.is_in(segment, &all[..i], bucket, cell)? {
                     // As in `pull_up`, for the copy that a kill left there.
-                    latch::bump(all[0].latch());
+                    sequence::raise(all[0].sequence());
                     bucket.set_live(bucket.live().without(cell));
                 }
             }
@@ -98,7 +98,7 @@ impl Table {
                 }
                 bucket.set_live(bucket.live().with(free, hash));
                 // A reader that had passed the hole and does not find the entry where it was must look again.
-                latch::bump(all[0].latch());
+                sequence::raise(all[0].sequence());
                 all[from].set_live(all[from].live().without(cell));
             }
         }
@@ -113,7 +113,7 @@ impl Table {
             let off = all[at - 1].link();
             intent.set(Field::Free, off);
             all[at - 1].words[LINK].store(all[at].link(), Ordering::Release);
-            latch::bump(all[0].latch());
+            sequence::raise(all[0].sequence());
             segment.release_for(off)?;
             intent.set(Field::Free, 0);
         }

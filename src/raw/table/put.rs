@@ -3,11 +3,11 @@
 //! | step | store | a kill after it is resolved by |
 //! |---|---|---|
 //! | 1 | intent names block B, B's bit, B's contents | freeing B: it was never published |
-//! | 2 | intent `op`, `cell`; the latch | freeing B, releasing the latch |
+//! | 2 | intent `op`, with the bucket's number; the latch | freeing B, releasing the latch |
 //! | 3 | intent `free` = the old block | the same, and forgetting `free`: the old block is still in the table |
 //! | 4 | **commit**: the live word, the cell, the value word, or the link | going on with 5 |
 //! | 5 | intent `alloc` = 0, still latched | (latched and B in the table means published) |
-//! | 6 | release: sequence + 1 | freeing the old block |
+//! | 6 | sequence + 1, if something went; the count; the release | freeing the old block |
 //! | 7 | the old block's bit | doing it again, which does nothing |
 //! | 8 | intent `free` = 0, `op` = 0 | |
 //!
@@ -15,13 +15,12 @@
 
 use std::sync::atomic::Ordering;
 
-use super::bucket::{Bucket, Geometry, Live, block_of, boxed_cell, index, tag_matches};
-use super::directory::bucket_offset;
+use super::bucket::{Bucket, Geometry, Live, block_of, boxed_cell, tag_matches};
 use super::entry::{Content, Entry, ValueCopy, content, equal_bytes, word_of, words_for};
-use super::{MAX_CHAIN, Shape, Table, contended, count, root};
+use super::latched::Latched;
+use super::{MAX_CHAIN, Shape, Table, contended};
 use crate::error::{Error, Result};
-use crate::mem::{Field, Me, Op, OpKind, Step, Word, store_bytes};
-use crate::raw::latch;
+use crate::mem::{Field, Me, OpKind, Step, Word, store_bytes};
 
 const SMALL: Geometry = Geometry::of(Shape::Inline { key: 1, value: 1 });
 const BOXED: Geometry = Geometry::of(Shape::Boxed);
@@ -46,7 +45,7 @@ pub struct Put {
     pub existed: bool,
     /// Whether the entry that went held handles.
     pub dropped_handles: bool,
-    /// Whether the new entry found its bucket full: `split_if_crowded` is due, as an operation of its own.
+    /// Whether the new entry has made the table want another bucket: `split_if_crowded` is due, as an operation of its own.
     pub crowded: bool,
 }
 
@@ -69,7 +68,6 @@ enum Change<'a> {
 struct Place<'a> {
     found: Option<(Bucket<'a>, usize)>,
     free: Option<(Bucket<'a>, usize)>,
-    primary: Bucket<'a>,
     last: Bucket<'a>,
     length: usize,
 }
@@ -155,9 +153,8 @@ impl Table {
         let kind = if matches!(change, Change::Remove) { OpKind::TableRemove } else { OpKind::TablePut };
         let mut overflow = 0;
         loop {
-            let root = self.root(me.segment)?;
-            let off = self.latch_bucket(g, me, root, hash, kind)?;
-            let place = self.find_latched(g, me, off, hash, key)?;
+            let at = self.latch_bucket(g, me, hash, kind)?;
+            let place = self.find_latched(g, me, at.bucket, hash, key)?;
             let mut put = Put { done: false, existed: place.found.is_some(), dropped_handles: false, crowded: false };
             if let Some((bucket, cell)) = place.found {
                 // The present value matters only if somebody asks; of an inline one there is nothing else to know.
@@ -173,23 +170,23 @@ impl Table {
                 }
                 if fits {
                     put.done = true;
-                    self.change_existing(g, me, root, &place, bucket, cell, hash, key, change)?;
-                } else {
-                    latch::release(place.primary.latch());
+                    self.change_existing(g, me, &at, bucket, cell, hash, key, change)?;
                 }
+                at.release();
             } else if matches!(expect, Expect::Any | Expect::Absent) && !matches!(change, Change::Remove) {
                 if place.free.is_none() && overflow == 0 {
                     // A bucket must be added to the chain. Allocating may grow the segment, which nobody may do under
                     // a latch.
-                    latch::release(place.primary.latch());
+                    at.release();
                     overflow = self.new_overflow(me, place.length)?;
                     continue;
                 }
                 put.done = true;
-                put.crowded = place.free.is_none_or(|(bucket, _)| !std::ptr::eq(bucket.words, place.primary.words));
-                self.insert(g, me, root, &place, hash, key, change, &mut overflow)?;
+                self.insert(g, me, &place, hash, key, change, overflow)?;
+                put.crowded = at.is_crowded(g, at.count(1));
+                at.release();
             } else {
-                latch::release(place.primary.latch());
+                at.release();
             }
             if !put.done {
                 put.dropped_handles = false;
@@ -227,33 +224,16 @@ impl Table {
         Ok(())
     }
 
-    /// Takes the latch of the bucket that `hash` belongs to, and returns the bucket's offset.
     #[inline(always)]
-    fn latch_bucket(&self, g: &Geometry, me: &Me<'_>, root: &[Word], hash: u64, kind: OpKind) -> Step<u64> {
-        me.intent.set(Field::Object, self.root);
-        loop {
-            let buckets = root[root::BUCKETS].load(Ordering::Acquire);
-            let off = bucket_offset(root, g, index(hash, buckets))?;
-            let word = me.segment.word(off)?;
-            me.intent.set(Field::Cell, off);
-            me.intent.set(Field::Op, Op::new(kind).pack());
-            latch::acquire(me, word)?;
-            let moved = index(hash, root[root::BUCKETS].load(Ordering::Acquire)) != index(hash, buckets);
-            let gate = &root[root::GATE];
-            if !moved && latch::owner_of(gate.load(Ordering::Acquire)) == 0 {
-                return Ok(off);
-            }
-            latch::release(word);
-            if !moved {
-                latch::wait_until_free(me.segment, gate)?;
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn find_latched<'a>(&self, g: &Geometry, me: &Me<'a>, off: u64, hash: u64, key: &[u8]) -> Result<Place<'a>> {
-        let primary = Bucket::at(me.segment, g, off)?;
-        let mut place = Place { found: None, free: None, primary, last: primary, length: 0 };
+    fn find_latched<'a>(
+        &self,
+        g: &Geometry,
+        me: &Me<'a>,
+        primary: Bucket<'a>,
+        hash: u64,
+        key: &[u8],
+    ) -> Result<Place<'a>> {
+        let mut place = Place { found: None, free: None, last: primary, length: 0 };
         let mut bucket = primary;
         loop {
             place.length += 1;
@@ -283,14 +263,13 @@ impl Table {
         }
     }
 
-    /// Replaces, adds to or removes the entry in a live cell, and releases the latch.
+    /// Replaces, adds to or removes the entry in a live cell.
     #[inline(always)]
     fn change_existing(
         &self,
         g: &Geometry,
         me: &Me<'_>,
-        root: &[Word],
-        place: &Place<'_>,
+        at: &Latched<'_>,
         bucket: Bucket<'_>,
         cell: usize,
         hash: u64,
@@ -304,24 +283,28 @@ impl Table {
         match change {
             Change::Remove => {
                 bucket.set_live(bucket.live().without(cell)); // LINEARIZES: remove
-                count(me, root, -1);
+                at.raise();
+                at.count(-1);
             }
             Change::Put { block, .. } if g.boxed => {
                 words[0].store(boxed_cell(hash, block), Ordering::Release); // LINEARIZES: replace
                 me.intent.set(Field::Alloc, 0);
+                at.raise();
             }
             Change::Put { value, .. } if g.value_words == 1 => {
                 self.single_value(words).store(word_of(value, 0), Ordering::Release); // LINEARIZES: replace
             }
             Change::Put { .. } if g.value_words == 0 => {} // LINEARIZES: replace, of nothing by nothing
-            Change::Put { value, .. } => self.replace_through_spare(bucket, cell, hash, key, value)?,
+            Change::Put { value, .. } => {
+                self.replace_through_spare(bucket, cell, hash, key, value)?;
+                at.raise();
+            }
             Change::Add { number, mask } => {
                 let word = self.single_value(words);
                 let sum = word.load(Ordering::Relaxed).wrapping_add(number) & mask;
                 word.store(sum, Ordering::Release); // LINEARIZES: add
             }
         }
-        latch::release(place.primary.latch());
         Ok(())
     }
 
@@ -349,18 +332,17 @@ impl Table {
         store_bytes(value_words, value);
     }
 
-    /// Puts a new entry into a free cell, or into the overflow bucket made ready, and releases the latch.
+    /// Puts a new entry into a free cell, or into the overflow bucket made ready.
     #[inline(always)]
     fn insert(
         &self,
         g: &Geometry,
         me: &Me<'_>,
-        root: &[Word],
         place: &Place<'_>,
         hash: u64,
         key: &[u8],
         change: Change<'_>,
-        overflow: &mut u64,
+        overflow: u64,
     ) -> Result<()> {
         let number;
         let (value, block) = match change {
@@ -374,7 +356,7 @@ impl Table {
         let fresh = place.free.is_none();
         let (bucket, cell) = match place.free {
             Some(free) => free,
-            None => (Bucket::at(me.segment, g, *overflow)?, 0),
+            None => (Bucket::at(me.segment, g, overflow)?, 0),
         };
         let words = bucket.cell(cell);
         if g.boxed {
@@ -384,7 +366,7 @@ impl Table {
         }
         if fresh {
             bucket.set_live(Live(0).with(cell, hash)); // nobody sees it yet
-            place.last.words[super::bucket::LINK].store(*overflow, Ordering::Release); // LINEARIZES: insert
+            place.last.words[super::bucket::LINK].store(overflow, Ordering::Release); // LINEARIZES: insert
             me.intent.set(Field::Alloc2, 0);
         } else {
             bucket.set_live(bucket.live().with(cell, hash)); // LINEARIZES: insert
@@ -392,8 +374,6 @@ impl Table {
         if g.boxed {
             me.intent.set(Field::Alloc, 0);
         }
-        count(me, root, 1);
-        latch::release(place.primary.latch());
         Ok(())
     }
 

@@ -5,10 +5,12 @@ use std::sync::atomic::Ordering;
 
 use zerocopy::IntoBytes;
 
-use super::bucket::{Bucket, Geometry, block_of, index, tag_matches};
+use super::bucket::{Bucket, Geometry, block_of, tag_matches};
 use super::directory::bucket_offset;
-use super::entry::{Entry, key_words};
-use super::{MAX_CHAIN, MAX_TRIES, OPTIMISTIC_TRIES, Shape, Table, by_shape, contended, root};
+use super::entry::{Entry, padded_words};
+use super::latched::latch_of;
+use super::size::Size;
+use super::{MAX_CHAIN, MAX_TRIES, OPTIMISTIC_TRIES, Shape, Table, by_shape, contended, sequence};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mem::{Field, Op, OpKind, Segment, Space, Step, Word, fence, load_words};
 use crate::raw::latch;
@@ -67,7 +69,7 @@ impl Table {
         key: &[u8],
         read: impl FnOnce(&[u8]) -> R,
     ) -> Step<Option<R>> {
-        let key = key_words::<KEY>(key);
+        let key = padded_words::<KEY>(key);
         let found = match self.glance::<KEY, VALUE>(segment, hash, &key) {
             Some(found) => found,
             None => self.look_inline::<KEY, VALUE>(segment, hash, &key)?,
@@ -163,10 +165,10 @@ impl Table {
     ) -> Result<Attempt> {
         let geometry = &self.geometry;
         let root = self.root(segment)?;
-        let buckets = root[root::BUCKETS].load(Ordering::Acquire);
-        let primary = Bucket::at(segment, geometry, bucket_offset(root, geometry, index(hash, buckets))?)?;
+        let size = Size::read(root);
+        let primary = Bucket::at(segment, geometry, bucket_offset(root, geometry, size.index(hash))?)?;
         let search = || Self::search_chain(geometry, segment.space(), hash, primary, out, copy);
-        let Some(found) = while_still(primary.latch(), search) else { return Ok(Attempt::Changed) };
+        let Some(found) = while_still(primary.sequence(), search) else { return Ok(Attempt::Changed) };
         if segment.poisoned() {
             return Err(Error::new(ErrorKind::Evicted, "the segment has lost its storage"));
         }
@@ -174,7 +176,7 @@ impl Table {
             // LINEARIZES: a hit, at the second reading of the sequence.
             Some(len) => Ok(Attempt::Hit(len)),
             // LINEARIZES: a miss, at the second reading of the number of buckets: the key had no other place to be.
-            None if root[root::BUCKETS].load(Ordering::Acquire) == buckets => Ok(Attempt::Miss),
+            None if Size::read(root) == size => Ok(Attempt::Miss),
             None => Ok(Attempt::Changed),
         }
     }
@@ -238,18 +240,16 @@ impl Table {
     ) -> Step<Option<Found>> {
         let Ok(me) = segment.enter() else { return Ok(None) };
         let root = self.root(segment)?;
-        let buckets = root[root::BUCKETS].load(Ordering::Acquire);
-        let off = bucket_offset(root, &self.geometry, index(hash, buckets))?;
-        let bucket = Bucket::at(segment, &self.geometry, off)?;
+        let number = Size::read(root).index(hash);
+        let bucket = self.bucket(&self.geometry, &me, root, number)?;
         me.intent.set(Field::Object, self.root);
-        me.intent.set(Field::Cell, off);
-        me.intent.set(Field::Op, Op::new(OpKind::TablePut).pack());
-        let mut result = Ok(None);
-        if latch::try_acquire(&me, bucket.latch()) {
-            if root[root::BUCKETS].load(Ordering::Acquire) == buckets {
+        me.intent.set(Field::Op, Op { kind: OpKind::TablePut, phase: 0, argument: number }.pack());
+        let (latch, mut result) = (latch_of(root, number), Ok(None));
+        if latch::try_acquire(&me, latch) {
+            if Size::read(root).index(hash) == number {
                 result = Self::search_chain(&self.geometry, segment.space(), hash, bucket, out, copy).map(Some);
             }
-            latch::release(bucket.latch());
+            latch::release(latch);
         }
         me.intent.set(Field::Op, 0);
         Ok(result?)
@@ -268,10 +268,10 @@ impl Table {
 }
 
 /// What `read` made of a bucket, if its sequence stood still meanwhile.
-pub(super) fn while_still<R>(latch: &Word, read: impl FnOnce() -> R) -> Option<R> {
-    let before = latch::observe(latch);
+pub(super) fn while_still<R>(sequence: &Word, read: impl FnOnce() -> R) -> Option<R> {
+    let before = sequence::observe(sequence);
     let found = read();
-    latch::is_unchanged(latch, before).then_some(found)
+    sequence::is_unchanged(sequence, before).then_some(found)
 }
 
 /// The value of an inline cell if its key is `key`.

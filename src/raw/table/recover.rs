@@ -7,8 +7,10 @@ use std::sync::atomic::Ordering;
 
 use super::bucket::{Bucket, LINK, block_of, chain};
 use super::directory::{bucket_offset, locate};
-use super::split::parent_of;
-use super::{Table, root};
+use super::latched::{add, count_of, latch_of};
+use super::size::{Size, parent_of};
+use super::split::has_own_latch;
+use super::{Table, root, sequence};
 use crate::error::{Error, Result};
 use crate::mem::{Field, Intent, Me, Op, OpKind, Segment, Step, Stop, Word};
 use crate::raw::{latch, recovery};
@@ -36,27 +38,23 @@ pub fn resolve(segment: &Segment, slot: u16, intent: &Intent<'_>, op: Op) -> Res
             latch::release_for(&table.root(segment)?[root::GATE], owner);
             Ok(())
         }
-        _ => table.resolve_change(segment, owner, intent),
+        _ => table.resolve_change(segment, owner, intent, op.argument),
     }
 }
 
 impl Table {
     /// Put, remove, and the bucket at hand of a clear.
-    fn resolve_change(&self, segment: &Segment, owner: u64, intent: &Intent<'_>) -> Result<()> {
-        let off = intent.get(Field::Cell);
-        if off == 0 {
-            return Ok(());
-        }
-        let latch_word = segment.word(off)?;
-        if latch::owner_of(latch_word.load(Ordering::Acquire)) != owner {
+    fn resolve_change(&self, segment: &Segment, owner: u64, intent: &Intent<'_>, number: u64) -> Result<()> {
+        let words = self.root(segment)?;
+        if latch::owner_of(latch_of(words, number).load(Ordering::Acquire)) != owner {
             return Ok(()); // not latched yet, or finished but for freeing
         }
-        let all = chain(segment, &self.geometry, off)?;
+        let all = chain(segment, &self.geometry, bucket_offset(words, &self.geometry, number)?)?;
         let named = |field| intent.get(field);
         let in_table = |block: u64| self.geometry.boxed && block != 0 && refers_to(&all, block);
         let linked = |block: u64| block != 0 && all.iter().any(|bucket| bucket.link() == block);
         // Whether the count was changed for a committed insertion or removal cannot be known.
-        self.root(segment)?[root::DIRTY].store(1, Ordering::Release);
+        words[root::DIRTY].store(1, Ordering::Release);
         if in_table(named(Field::Free)) || linked(named(Field::Free)) {
             intent.set(Field::Free, 0); // not unlinked
         }
@@ -66,7 +64,8 @@ impl Table {
         if linked(named(Field::Alloc2)) {
             intent.set(Field::Alloc2, 0);
         }
-        latch::release_for(latch_word, owner);
+        sequence::raise(all[0].sequence());
+        latch::release_for(latch_of(words, number), owner);
         Ok(())
     }
 
@@ -83,20 +82,21 @@ impl Table {
             intent.set(Field::Alloc, 0);
         }
         if op.phase > 0 {
-            let target = bucket_offset(words, &self.geometry, fresh)?;
-            let source = bucket_offset(words, &self.geometry, parent_of(fresh))?;
-            let buckets = words[root::BUCKETS].load(Ordering::Acquire);
+            let buckets = Size::read(words).buckets();
+            let latch_word = latch_of(words, parent_of(fresh));
             if buckets <= fresh {
-                self.empty_target(segment, intent, target)?;
-                latch::release_for(segment.word(source)?, owner);
-            } else {
-                if latch::owner_of(segment.word(source)?.load(Ordering::Acquire)) == owner {
-                    self.resume_unlinking(segment, intent, source)?;
-                    self.normalise_again(segment, intent, source, parent_of(fresh), buckets)?;
-                    latch::release_for(segment.word(source)?, owner);
+                self.empty_target(segment, intent, bucket_offset(words, &self.geometry, fresh)?)?;
+            } else if latch::owner_of(latch_word.load(Ordering::Acquire)) == owner {
+                let source = bucket_offset(words, &self.geometry, parent_of(fresh))?;
+                if has_own_latch(words, fresh) {
+                    words[root::DIRTY].store(1, Ordering::Release); // half of a move may have been counted
                 }
-                latch::release_for(segment.word(target)?, owner);
+                self.resume_unlinking(segment, intent, source)?;
+                self.normalise_again(segment, intent, source, parent_of(fresh), buckets)?;
+                sequence::raise(segment.word(source)?);
             }
+            latch::release_for(latch_word, owner);
+            latch::release_for(latch_of(words, fresh), owner);
         }
         latch::release_for(&words[root::SPLIT], owner);
         Ok(())
@@ -137,7 +137,7 @@ impl Table {
         }
         let linked = chain(segment, &self.geometry, primary)?.iter().any(|bucket| bucket.link() == freeing);
         if !linked {
-            latch::bump(segment.word(primary)?);
+            sequence::raise(segment.word(primary)?);
             segment.release_for(freeing)?;
         }
         intent.set(Field::Free, 0);
@@ -162,14 +162,12 @@ impl Table {
         let mut cleared = Cleared::default();
         let (mut number, mut recoveries) = (first, 0);
         me.intent.set(Field::Object, self.root);
-        while number < words[root::BUCKETS].load(Ordering::Acquire) {
-            let off = bucket_offset(words, &self.geometry, number)?;
-            me.intent.set(Field::Cell, off);
+        while number < Size::read(words).buckets() {
             me.intent.set(Field::Op, Op { kind: OpKind::TableClear, phase: 0, argument: number }.pack());
-            match self.latch_for_clear(me, words, off) {
+            match self.latch_number(me, words, number) {
                 Ok(true) => {
-                    cleared.dropped_handles |= self.clear_bucket(me, words, off)?;
-                    latch::release(me.segment.word(off)?);
+                    cleared.dropped_handles |= self.clear_bucket(me, words, number)?;
+                    latch::release(latch_of(words, number));
                     number += 1;
                 }
                 Ok(false) => {}
@@ -188,20 +186,8 @@ impl Table {
         Ok(cleared)
     }
 
-    /// Takes the latch of the bucket at `off`; `false` if a snapshot went first.
-    fn latch_for_clear(&self, me: &Me<'_>, words: &[Word], off: u64) -> Step<bool> {
-        let latch_word = me.segment.word(off)?;
-        latch::acquire(me, latch_word)?;
-        let gate = &words[root::GATE];
-        let free = latch::owner_of(gate.load(Ordering::Acquire)) == 0;
-        if !free {
-            latch::release(latch_word);
-            latch::wait_until_free(me.segment, gate)?;
-        }
-        Ok(free)
-    }
-
-    fn clear_bucket(&self, me: &Me<'_>, words: &[Word], off: u64) -> Result<bool> {
+    fn clear_bucket(&self, me: &Me<'_>, words: &[Word], number: u64) -> Result<bool> {
+        let off = bucket_offset(words, &self.geometry, number)?;
         let mut dropped_handles = false;
         for bucket in chain(me.segment, &self.geometry, off)? {
             for cell in bucket.live_cells() {
@@ -212,9 +198,9 @@ impl Table {
                     me.intent.set(Field::Free, block_of(words_of_cell[0].load(Ordering::Relaxed)));
                 }
                 bucket.set_live(bucket.live().without(cell)); // LINEARIZES: remove, for this entry
-                super::count(me, words, -1);
+                add(count_of(words, number), -1);
+                sequence::raise(me.segment.word(off)?);
                 if self.geometry.boxed {
-                    latch::bump(me.segment.word(off)?);
                     me.release(me.intent.get(Field::Free))?;
                     me.intent.set(Field::Free, 0);
                 }

@@ -1,17 +1,18 @@
 //! Growing by one bucket.
 //!
 //! Splitting moves the entries of bucket `b` whose hash has one more bit set to the new bucket `b'`, which is the next
-//! bucket number. Latches are taken in the order split, `b`, `b'`; nobody waits for the split latch.
+//! bucket number. Latches are taken in the order split, `b'`, `b`; the last two are the same one unless the table is
+//! small. Nobody waits for the split latch, and while it has fewer buckets than latches nobody else takes that of `b'`.
 //!
 //! | step | store | a kill after it is resolved by |
 //! |---|---|---|
 //! | 1 | intent `op` = split of `b'`; the split latch | releasing it |
 //! | 2 | the chunk of `b'` in the directory | (it stays) |
-//! | 3 | `b'` = empty, latched; phase 1 | |
+//! | 3 | `b'` = empty; phase 1 | |
 //! | 4 | overflow buckets for `b'`, as many as it needs | freeing them, releasing |
-//! | 5 | latch of `b`; copies of the cells into `b'` (first, if no overflow bucket is involved) | the same |
+//! | 5 | latches of `b'` and `b`; copies of the cells into `b'` (first, if no overflow bucket is involved) | the same |
 //! | 6 | **commit**: number of buckets + 1 | going on with 7 |
-//! | 7 | `b` without the moved cells, and without holes in its chain (`normalise`) | doing it again |
+//! | 7 | `b` without the moved cells, and without holes in its chain (`normalise`); sequence of `b` + 1 | doing it again |
 //! | 8 | release of `b`, then of `b'`, then of the split latch | releasing what is held |
 //!
 //! `b'` stays latched until `b` is clean, so nobody can change an entry while it is in both.
@@ -20,9 +21,11 @@ use std::sync::atomic::Ordering;
 
 use smallvec::SmallVec;
 
-use super::bucket::{Bucket, LATCH, LINK, LIVE, Live, chain, index};
-use super::directory::{MAX_BUCKETS, bucket_offset};
+use super::bucket::{Bucket, LINK, LIVE, Live, chain};
+use super::directory::bucket_offset;
 use super::entry::hash_of;
+use super::latched::{Latched, add, count_of, latch_of};
+use super::size::{MAX_BUCKETS, Size, index, parent_of};
 use super::{Table, root, total};
 use crate::error::Result;
 use crate::mem::{Field, Me, Op, OpKind, Step, Word};
@@ -32,120 +35,112 @@ use crate::raw::wait::check_owner;
 /// The words and hashes of cells that belong into the new bucket.
 type Moving<'a> = SmallVec<[(&'a [Word], u64); 16]>;
 
-/// Splits done at most for one insertion.
-const SPLITS: u32 = 2;
-
-/// The bucket that `fresh`, the next bucket number, takes its entries from.
-pub(super) fn parent_of(fresh: u64) -> u64 {
-    fresh & !(1 << (63 - (fresh | 1).leading_zeros()))
-}
+/// Below so many buckets the parts of the count differ too much to stand for the whole.
+const SMALL: u64 = 1024;
 
 impl Table {
-    /// After an insertion that found its bucket full: grows until the table is less than two thirds full on average.
+    /// After an insertion that found its part of the table crowded: grows by a bucket.
+    ///
+    /// A doubling begins when the buckets are two thirds full, and then every insertion adds a bucket until it is done, that
+    /// is for as many insertions as there were buckets. (Adding one for every few, so that the average stays the same, would
+    /// leave half of the entries in buckets twice as full as the others, which overflow.)
     ///
     /// The insertion is done and acknowledged whatever becomes of this; what cannot be split now is left to a later one.
     #[cold]
     pub fn split_if_crowded(&self, me: &Me<'_>) -> Step<()> {
         let root = self.root(me.segment)?;
-        for _ in 0..SPLITS {
-            let buckets = root[root::BUCKETS].load(Ordering::Acquire);
-            let room = buckets.saturating_mul(u64::from(self.geometry.usable));
-            if total(root).saturating_mul(3) <= room.saturating_mul(2) || buckets >= MAX_BUCKETS {
-                return Ok(());
-            }
-            if !self.split(me, root)? {
-                return Ok(());
-            }
+        let size = Size::read(root);
+        let (buckets, room) = (size.buckets(), size.buckets() * u64::from(self.geometry.usable));
+        let may_wait = || !size.is_doubling() && buckets < SMALL && total(root).saturating_mul(3) <= room * 2;
+        if buckets >= MAX_BUCKETS || may_wait() {
+            return Ok(());
         }
-        Ok(())
+        self.split(me, root)
     }
 
-    fn split(&self, me: &Me<'_>, root: &[Word]) -> Step<bool> {
+    fn split(&self, me: &Me<'_>, root: &[Word]) -> Step<()> {
         let operation = |fresh, phase| Op { kind: OpKind::TableSplit, phase, argument: fresh }.pack();
         me.intent.set(Field::Object, self.root);
-        me.intent.set(Field::Op, operation(root[root::BUCKETS].load(Ordering::Acquire), 0));
+        me.intent.set(Field::Op, operation(Size::read(root).buckets(), 0));
         if !latch::try_acquire(me, &root[root::SPLIT]) {
             me.intent.set(Field::Op, 0);
-            self.look_after_splitter(me, root)?;
-            return Ok(false);
+            return self.look_after_splitter(me, root);
         }
-        let fresh = root[root::BUCKETS].load(Ordering::Acquire);
+        let fresh = Size::read(root).buckets();
         me.intent.set(Field::Op, operation(fresh, 0));
         if self.ensure_chunk(me, root, fresh).is_err() {
             // No memory to grow into: the table goes on with longer chains.
             latch::release(&root[root::SPLIT]);
             me.intent.set(Field::Op, 0);
-            return Ok(false);
+            return Ok(());
         }
-        let fresh_off = bucket_offset(root, &self.geometry, fresh)?;
-        let target = Bucket::at(me.segment, &self.geometry, fresh_off)?;
+        let target = self.bucket(&self.geometry, me, root, fresh)?;
         target.words[LIVE].store(0, Ordering::Relaxed);
-        target.words[LINK].store(0, Ordering::Relaxed);
-        target.words[LATCH].store(latch::held_by(me.owner()), Ordering::Release);
+        target.words[LINK].store(0, Ordering::Release);
         me.intent.set(Field::Op, operation(fresh, 1));
 
-        let source_off = bucket_offset(root, &self.geometry, parent_of(fresh))?;
-        let source = me.segment.word(source_off)?;
-        self.latch_source(me, root, source)?;
-        if self.split_single(me, root, source_off, target, fresh)? {
-            self.end_split(me, root, source, target.latch());
-            return Ok(true);
+        let source = self.latch_both(me, root, fresh)?;
+        if self.split_single(me, &source, target, fresh)? {
+            self.end_split(me, &source, fresh);
+            return Ok(());
         }
+        let target_off = bucket_offset(root, &self.geometry, fresh)?;
+        let source_off = bucket_offset(root, &self.geometry, source.number)?;
         let moving = loop {
             let moving = self.moving_cells(me, source_off, fresh)?;
-            let room = chain(me.segment, &self.geometry, fresh_off)?.len() * usize::from(self.geometry.usable);
+            let room = chain(me.segment, &self.geometry, target_off)?.len() * usize::from(self.geometry.usable);
             if moving.len() <= room {
                 break moving;
             }
-            latch::release(source);
-            self.extend_target(me, fresh_off)?; // without memory the split is undone, as any operation that fails
-            self.latch_source(me, root, source)?;
+            release_both(root, fresh);
+            self.extend_target(me, target_off)?; // without memory the split is undone, as any operation that fails
+            self.latch_both(me, root, fresh)?;
         };
-        self.fill_target(me, fresh_off, &moving)?;
-        root[root::BUCKETS].store(fresh + 1, Ordering::Release); // the split's commit
-        self.normalise(me.segment, &me.intent, source_off, parent_of(fresh), fresh + 1)?;
-        self.end_split(me, root, source, target.latch());
-        Ok(true)
+        self.fill_target(me, target_off, &moving)?;
+        Size::of(fresh + 1).publish(root); // the split's commit
+        move_count(root, fresh, moving.len());
+        self.normalise(me.segment, &me.intent, source_off, source.number, fresh + 1)?;
+        self.end_split(me, &source, fresh);
+        Ok(())
     }
 
-    fn end_split(&self, me: &Me<'_>, root: &[Word], source: &Word, target: &Word) {
-        latch::release(source);
-        latch::release(target);
-        latch::release(&root[root::SPLIT]);
+    fn end_split(&self, me: &Me<'_>, source: &Latched<'_>, fresh: u64) {
+        source.raise(); // the cells that moved are free for others
+        release_both(source.root, fresh);
+        latch::release(&source.root[root::SPLIT]);
         me.intent.set(Field::Op, 0);
     }
 
-    fn latch_source(&self, me: &Me<'_>, root: &[Word], source: &Word) -> Step<()> {
-        let gate = &root[root::GATE];
+    /// Takes the latches of bucket `fresh` and of its parent, which it returns.
+    fn latch_both<'a>(&self, me: &Me<'a>, root: &'a [Word], fresh: u64) -> Step<Latched<'a>> {
+        let number = parent_of(fresh);
         loop {
-            latch::acquire(me, source)?;
-            if latch::owner_of(gate.load(Ordering::Acquire)) == 0 {
-                return Ok(());
+            let is_own = has_own_latch(root, fresh);
+            if is_own {
+                latch::acquire(me, latch_of(root, fresh))?;
             }
-            latch::release(source);
-            latch::wait_until_free(me.segment, gate)?;
+            if self.latch_number(me, root, number)? {
+                let bucket = self.bucket(&self.geometry, me, root, number)?;
+                return Ok(Latched { bucket, root, number, size: Size::of(fresh) });
+            }
+            if is_own {
+                latch::release(latch_of(root, fresh));
+            }
         }
     }
 
     /// The common case in one pass: a source without overflow buckets, whose moving cells fit into one bucket. `false`,
     /// with nothing done, if it is not that.
-    fn split_single(
-        &self,
-        me: &Me<'_>,
-        root: &[Word],
-        source_off: u64,
-        target: Bucket<'_>,
-        fresh: u64,
-    ) -> Result<bool> {
-        let source = Bucket::at(me.segment, &self.geometry, source_off)?;
-        if source.link() != 0 {
+    fn split_single(&self, me: &Me<'_>, source: &Latched<'_>, target: Bucket<'_>, fresh: u64) -> Result<bool> {
+        if source.bucket.link() != 0 {
             return Ok(false);
         }
-        let (mut staying, mut moved, mut next) = (source.live(), Live(0), 0);
-        for cell in source.live_cells() {
-            let words = source.cell(cell);
+        let size = Size::of(fresh + 1);
+        let (mut staying, mut moved, mut next) = (source.bucket.live(), Live(0), 0);
+        for cell in source.bucket.live_cells() {
+            let words = source.bucket.cell(cell);
             let hash = hash_of(me.segment, &self.geometry, words)?;
-            if index(hash, fresh + 1) == fresh {
+            if size.index(hash) == fresh {
                 for (to, from) in target.cell(next).iter().zip(words) {
                     to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
                 }
@@ -155,8 +150,9 @@ impl Table {
             }
         }
         target.set_live(moved);
-        root[root::BUCKETS].store(fresh + 1, Ordering::Release); // the split's commit
-        source.set_live(staying);
+        size.publish(source.root); // the split's commit
+        move_count(source.root, fresh, next);
+        source.bucket.set_live(staying);
         Ok(true)
     }
 
@@ -211,5 +207,25 @@ impl Table {
             bucket.set_live(live);
         }
         Ok(())
+    }
+}
+
+/// Whether bucket `fresh` is under another latch than its parent.
+pub(super) fn has_own_latch(root: &[Word], fresh: u64) -> bool {
+    !std::ptr::eq(latch_of(root, fresh), latch_of(root, parent_of(fresh)))
+}
+
+fn release_both(root: &[Word], fresh: u64) {
+    latch::release(latch_of(root, parent_of(fresh)));
+    if has_own_latch(root, fresh) {
+        latch::release(latch_of(root, fresh));
+    }
+}
+
+/// Entries that move to `fresh` count there.
+fn move_count(root: &[Word], fresh: u64, entries: usize) {
+    if has_own_latch(root, fresh) {
+        add(count_of(root, parent_of(fresh)), -(entries as i64));
+        add(count_of(root, fresh), entries as i64);
     }
 }

@@ -3,10 +3,12 @@
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
-use super::bucket::{Bucket, LINK, LIVE, block_of, chain, index};
-use super::directory::{DIRECTORY_WORDS, MAX_BUCKETS, bucket_offset, locate};
+use super::bucket::{Bucket, LINK, block_of, chain};
+use super::directory::{DIRECTORY_WORDS, bucket_offset, locate};
 use super::entry::{content, hash_of};
 use super::iterate::Cursor;
+use super::latched::{STRIPES, latch_of};
+use super::size::{Size, index};
 use super::{Table, root, total};
 use crate::error::{Error, Result};
 use crate::mem::{Segment, Word, load_words};
@@ -77,8 +79,8 @@ pub fn visit_handles(segment: &Segment, root_block: u64, f: &mut dyn FnMut(u64) 
 impl Table {
     /// The number of buckets, as a bound for a loop.
     fn buckets(&self, words: &[Word]) -> Result<u64> {
-        match words[root::BUCKETS].load(Ordering::Acquire) {
-            buckets if buckets <= MAX_BUCKETS => Ok(buckets),
+        match Size::read(words) {
+            size if size == Size::of(0) || size.is_valid() => Ok(size.buckets()),
             _ => Err(Error::corrupted("a table's number of buckets")),
         }
     }
@@ -94,18 +96,16 @@ impl Table {
 pub fn check(segment: &Segment, root_block: u64) -> Result<()> {
     let table = Table::open(segment, root_block)?;
     let words = table.root(segment)?;
-    for at in [root::SPLIT, root::GATE] {
-        if latch::owner_of(words[at].load(Ordering::Acquire)) != 0 {
-            return Err(Error::corrupted("a table's split latch or gate is held by nobody at work"));
+    let stripes = (0..STRIPES).map(|number| latch_of(words, number));
+    for word in stripes.chain([&words[root::SPLIT], &words[root::GATE]]) {
+        if latch::owner_of(word.load(Ordering::Acquire)) != 0 {
+            return Err(Error::corrupted("a table's latch or gate is held by nobody at work"));
         }
     }
     let buckets = table.buckets(words)?;
     let mut entries = 0;
     for number in 0..buckets {
         let all = chain(segment, &table.geometry, bucket_offset(words, &table.geometry, number)?)?;
-        if latch::owner_of(all[0].latch().load(Ordering::Acquire)) != 0 {
-            return Err(Error::corrupted("a bucket's latch is held by nobody at work"));
-        }
         entries += check_chain(segment, &table, &all, number, buckets)?;
     }
     if words[root::DIRTY].load(Ordering::Acquire) == 0 && total(words) != entries {
@@ -118,7 +118,7 @@ fn check_chain(segment: &Segment, table: &Table, all: &[Bucket<'_>], number: u64
     let mut keys = HashSet::new();
     for bucket in all {
         let live = bucket.live();
-        if bucket.words[LIVE].load(Ordering::Acquire) >> (56 + table.geometry.cells) != 0 {
+        if bucket.has_strangers() {
             return Err(Error::corrupted("a live cell beyond the bucket's cells"));
         }
         for cell in bucket.live_cells() {
