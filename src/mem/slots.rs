@@ -212,12 +212,12 @@ impl Segment {
     }
 
     /// The slot of the calling thread, if it has one and its process is a member: for what needs a name and no intent.
-    #[inline]
+    #[inline(always)]
     pub fn current_slot(&self) -> Option<SlotId> {
-        let thread = self.last_thread(os::generation())?;
-        self.still_member().ok()?;
-        // SAFETY: as for `last_thread`, which has just found it.
-        Some(unsafe { thread.as_ref() }.slot)
+        let thread = InUse(self.last_thread(os::generation())?);
+        // SAFETY: as in `begin`.
+        let state = unsafe { thread.state.as_ref() };
+        self.is_member(state).then_some(thread.slot)
     }
 
     /// The calling thread's place in this segment, if this is the segment that it used last.

@@ -50,13 +50,13 @@ pub(super) fn word_of(owner: u64, process: u32, incarnation: u32) -> u64 {
 
 /// Takes the lock if it is free and the thread is known already: no operation is begun, for there is nothing to undo.
 /// How the word names the holder then.
-#[inline]
+#[inline(always)]
 pub fn try_acquire(segment: &Segment, word: &Word) -> Option<u64> {
     let slot = segment.current_slot()?;
     let process = segment.membership().me();
     let mine = word_of(u64::from(slot.index) + 1, process.index, process.incarnation);
-    // LINEARIZES: the CAS; Acquire: what the last holder did is visible.
-    (word.load(Ordering::Relaxed) == 0 && word.cas(0, mine, Ordering::Acquire).is_ok()).then_some(mine)
+    // LINEARIZES: the CAS; Acquire: what the last holder did is visible. (To look first would fetch the line twice.)
+    word.cas(0, mine, Ordering::Acquire).is_ok().then_some(mine)
 }
 
 /// Takes the lock.
@@ -159,17 +159,32 @@ pub fn release(word: &Word) -> Result<()> {
     if word.load(Ordering::Relaxed) & !WAITERS == 0 {
         return Err(Error::new(ErrorKind::NotHeld, "a lock"));
     }
-    // LINEARIZES: the swap; Release: the next holder sees what was done under the lock.
-    if word.swap(0, Ordering::Release) & WAITERS != 0 {
-        word.wake(1);
-    }
+    free(word);
     Ok(())
 }
 
+#[inline(always)]
+fn free(word: &Word) {
+    // LINEARIZES: the swap; Release: the next holder sees what was done under the lock.
+    if word.swap(0, Ordering::Release) & WAITERS != 0 {
+        wake(word);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn wake(word: &Word) {
+    word.wake(1);
+}
+
 /// Releases the lock if it is held by whom `holder` names; whether it was.
-#[inline]
+#[inline(always)]
 pub fn release_by(word: &Word, holder: u64) -> bool {
-    word.load(Ordering::Relaxed) & !WAITERS == holder && release(word).is_ok()
+    let is_held = word.load(Ordering::Relaxed) & !WAITERS == holder;
+    if is_held {
+        free(word);
+    }
+    is_held
 }
 
 /// Whether the calling thread holds the lock.
