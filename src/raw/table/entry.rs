@@ -56,9 +56,6 @@ pub struct Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
-    /// Bytes before handles, key and value.
-    pub const HEADER_BYTES: u64 = HEADER_WORDS as u64 * 8;
-
     /// Bytes of a block for such an entry.
     ///
     /// # Errors

@@ -7,12 +7,13 @@
 use std::sync::atomic::Ordering;
 
 use super::bucket::{Bucket, Geometry, block_of, tag_matches};
+use super::copied::Copied;
 use super::directory::place_of;
 use super::entry::Entry;
 use super::read::value_of;
 use super::size::Size;
 use super::{MAX_CHAIN, Shape, Table, root, sequence};
-use crate::mem::{Segment, Word, load_words};
+use crate::mem::{Segment, Word};
 
 /// A bucket under observation.
 struct Watched<'a> {
@@ -49,15 +50,9 @@ impl Table {
         None
     }
 
-    /// The value of a boxed entry, copied to `out` if it does not exceed its capacity; its length in bytes.
+    /// Whether there is a boxed entry, whose value is copied to `out`; or no answer.
     #[cfg_attr(not(debug_assertions), inline(always))]
-    pub(super) fn glance_boxed(
-        &self,
-        segment: &Segment,
-        hash: u64,
-        key: &[u8],
-        out: &mut Vec<u64>,
-    ) -> Option<Option<usize>> {
+    pub(super) fn glance_boxed(&self, segment: &Segment, hash: u64, key: &[u8], out: &mut Copied) -> Option<bool> {
         let geometry = const { &Geometry::of(Shape::Boxed) };
         let watched = self.watch(geometry, segment, hash)?;
         let mut bucket = watched.bucket;
@@ -67,21 +62,18 @@ impl Table {
                 if !tag_matches(word, hash) {
                     continue;
                 }
-                segment.space().prefetch(block_of(word), self.lines);
                 let entry = Entry::glance(segment, block_of(word))?;
                 if !entry.has_key(key) {
                     continue;
                 }
                 let (words, len) = entry.value();
-                out.clear();
-                if words.len() > out.capacity() {
+                if !out.try_load(words, len) {
                     return None;
                 }
-                load_words(words, out);
-                return watched.answer(segment, Some(len));
+                return watched.answer(segment, Some(())).map(|found| found.is_some());
             }
             match bucket.link() {
-                0 => return watched.answer(segment, None),
+                0 => return watched.answer::<()>(segment, None).map(|found| found.is_some()),
                 link => bucket = Bucket::glance(segment.space(), geometry, link)?,
             }
         }

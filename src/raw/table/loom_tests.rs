@@ -56,7 +56,7 @@ impl Model {
     fn new(lock: Lock) -> Arc<Model> {
         let geometry = Geometry::of(Shape::Inline { key: 1, value: 2 });
         let space = Space::heap(usize::from(geometry.bucket_words) + 1);
-        let model = Model { space, table: Table { root: 0, geometry, lines: 1 }, lock };
+        let model = Model { space, table: Table { root: 0, geometry }, lock };
         let bucket = model.bucket();
         model.table.fill_cell(bucket.cell(0), &KEY.to_le_bytes(), &value(1));
         bucket.set_live(Live(0).with(0, HASH));

@@ -35,6 +35,7 @@
 //! What a kill leaves is rolled back or forward in `recover`.
 
 mod bucket;
+mod copied;
 mod directory;
 mod entry;
 mod glance;
@@ -63,7 +64,6 @@ pub use visit::{check, visit, visit_handles};
 use std::sync::atomic::Ordering;
 
 use self::bucket::Geometry;
-use self::entry::Entry;
 use self::size::Size;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mem::{Field, Me, Segment, Word};
@@ -124,12 +124,7 @@ impl Shape {
 pub struct Table {
     root: u64,
     geometry: Geometry,
-    /// Cache lines of an entry block that a reader fetches at once, as soon as it knows where the block is.
-    lines: u64,
 }
-
-/// The most of them.
-const MAX_LINES: u64 = 8;
 
 /// Runs the first arm with the lengths of an inline shape as constants, for which the compiler drops every loop, and the
 /// second for a boxed one.
@@ -175,7 +170,7 @@ pub fn create(me: &Me<'_>, root_ref: &Word, shape: Shape) -> Result<()> {
     words[root::GEOMETRY].store(geometry.pack(), Ordering::Relaxed);
     root_ref.store(block, Ordering::Release);
     me.intent.set(Field::Alloc, 0);
-    let table = Table { root: block, geometry, lines: 1 };
+    let table = Table { root: block, geometry };
     table.ensure_chunk(me, words, 0)?;
     let first = directory::bucket_offset(words, &geometry, 0)?;
     for word in me.segment.words(first, geometry.bucket_words as usize)? {
@@ -193,14 +188,7 @@ impl Table {
     pub fn open(segment: &Segment, root: u64) -> Result<Table> {
         let words = segment.words(root, root::WORDS)?;
         let geometry = Geometry::unpack(words[root::GEOMETRY].load(Ordering::Acquire))?;
-        Ok(Table { root, geometry, lines: 1 })
-    }
-
-    /// The same table, whose keys and values have together `bytes` bytes.
-    #[must_use]
-    pub fn expecting(mut self, bytes: usize) -> Table {
-        self.lines = (Entry::HEADER_BYTES + bytes as u64).div_ceil(64).clamp(1, MAX_LINES);
-        self
+        Ok(Table { root, geometry })
     }
 
     /// What its entries look like.

@@ -1,27 +1,19 @@
 //! Looking up a key without a lock.
 
-use std::cell::Cell;
 use std::sync::atomic::Ordering;
 
 use zerocopy::IntoBytes;
 
-use super::bucket::{Bucket, Geometry, block_of, tag_matches};
+use super::bucket::{Bucket, Geometry, tag_matches};
+use super::copied::Copied;
 use super::directory::bucket_offset;
 use super::entry::{Entry, padded_words};
 use super::latched::latch_of;
 use super::size::Size;
 use super::{MAX_CHAIN, MAX_TRIES, OPTIMISTIC_TRIES, Shape, Table, by_shape, contended, sequence};
 use crate::error::{Error, ErrorKind, Result};
-use crate::mem::{Field, Op, OpKind, Segment, Space, Step, Word, fence, load_words};
+use crate::mem::{Field, Op, OpKind, Segment, Space, Step, Word, fence};
 use crate::raw::latch;
-
-thread_local! {
-    /// Where values are copied to before they are decoded. Taken out while in use, so decoding may look things up.
-    static SCRATCH: Cell<Vec<u64>> = const { Cell::new(Vec::new()) };
-}
-
-/// Scratch space larger than this is given back after use.
-const SCRATCH_KEPT: usize = 8192;
 
 /// How an attempt to read ended.
 enum Attempt {
@@ -98,41 +90,35 @@ impl Table {
 
     #[inline]
     fn get_boxed<R>(&self, segment: &Segment, hash: u64, key: &[u8], read: impl FnOnce(&[u8]) -> R) -> Step<Option<R>> {
-        let mut out = SCRATCH.try_with(Cell::take).unwrap_or_default();
+        let mut out = Copied::nothing();
         let found = match self.glance_boxed(segment, hash, key, &mut out) {
-            Some(found) => Ok(found),
-            None => self.look_boxed(segment, hash, key, &mut out),
+            Some(found) => found,
+            None => self.look_boxed(segment, hash, key, &mut out)?.is_some(),
         };
-        let result = found.map(|found| found.map(|len| read(&out[..].as_bytes()[..len])));
-        if out.capacity() <= SCRATCH_KEPT {
-            let _ = SCRATCH.try_with(|scratch| scratch.set(out));
-        }
-        result
+        Ok(found.then(|| read(out.bytes())))
     }
 
     #[cold]
     #[inline(never)]
-    fn look_boxed(&self, segment: &Segment, hash: u64, key: &[u8], out: &mut Vec<u64>) -> Step<Found> {
-        let copy = |bucket: Bucket<'_>, cell: usize, out: &mut Vec<u64>| {
+    fn look_boxed(&self, segment: &Segment, hash: u64, key: &[u8], out: &mut Copied) -> Step<Found> {
+        let copy = |bucket: Bucket<'_>, cell: usize, out: &mut Copied| {
             let word = bucket.cell(cell)[0].load(Ordering::Acquire);
             if !tag_matches(word, hash) {
                 return Ok(None);
             }
-            segment.space().prefetch(block_of(word), self.lines);
             let entry = Entry::of_cell(segment, word)?;
             if !entry.has_key(key) {
                 return Ok(None);
             }
             let (words, len) = entry.value();
-            out.clear();
-            if words.len() > out.capacity() {
+            if words.len() > out.room() {
                 // A length from a block that was freed meanwhile must not make this process allocate gigabytes.
                 fence(Ordering::Acquire);
                 if bucket.cell(cell)[0].load(Ordering::Relaxed) != word {
                     return Err(Error::corrupted("an entry that changed while it was read"));
                 }
             }
-            load_words(words, out);
+            out.load(words, len);
             Ok(Some(len))
         };
         self.look_up(segment, hash, out, copy)
