@@ -186,7 +186,7 @@ enum Backing {
 /// A run of words, the first `limit` bytes of which may be accessed.
 pub struct Space {
     base: NonNull<Word>,
-    /// Bytes that are known to be backed by storage; only grows, process-local.
+    /// Words that are known to be backed by storage; only grows, process-local.
     limit: LocalU64,
     reserved: u64,
     /// Offset of the word that tells how far the space has grown, if it can grow.
@@ -207,7 +207,7 @@ impl Space {
         let reserved = mapping.len() as u64;
         Space {
             base,
-            limit: LocalU64::new(limit.min(reserved)),
+            limit: LocalU64::new(limit.min(reserved) / WORD),
             reserved,
             grown_at: None,
             backing: Backing::Mapped(mapping),
@@ -221,19 +221,19 @@ impl Space {
         let bytes = count as u64 * WORD;
         let words = NonNull::from(Box::leak(words));
         let base = words.cast::<Word>();
-        Space { base, limit: LocalU64::new(bytes), reserved: bytes, grown_at: None, backing: Backing::Heap(words) }
+        Space {
+            base,
+            limit: LocalU64::new(count as u64),
+            reserved: bytes,
+            grown_at: None,
+            backing: Backing::Heap(words),
+        }
     }
 
     /// The same space, growing as the word at `off` tells.
     pub fn growing_by(mut self, off: u64) -> Space {
         self.grown_at = Some(off);
         self
-    }
-
-    /// Bytes that may be accessed now.
-    #[inline(always)]
-    pub fn limit(&self) -> u64 {
-        self.limit.load(Ordering::Relaxed) // local
     }
 
     /// Bytes that may ever be accessed.
@@ -262,7 +262,7 @@ impl Space {
 
     /// Raises the limit to `bytes` (never beyond what is reserved).
     pub fn raise_limit(&self, bytes: u64) {
-        self.limit.fetch_max(bytes.min(self.reserved), Ordering::Relaxed); // local
+        self.limit.fetch_max(bytes.min(self.reserved) / WORD, Ordering::Relaxed); // local
     }
 
     /// The word at byte offset `off`.
@@ -271,7 +271,10 @@ impl Space {
     /// `Corrupted` if `off` is not a multiple of 8 below the limit.
     #[inline(always)]
     pub fn word(&self, off: u64) -> Result<&Word> {
-        self.words(off, 1).map(|words| &words[0])
+        match self.glance_at(off) {
+            Some(word) => Ok(word),
+            None => self.words_after_growth(off, 1).map(|words| &words[0]),
+        }
     }
 
     /// The `count` words from byte offset `off` on.
@@ -289,22 +292,37 @@ impl Space {
     /// [`Space::words`] as far as this process knows the space to have grown: `None` is no error yet.
     #[inline(always)]
     pub fn glance(&self, off: u64, count: usize) -> Option<&[Word]> {
-        if !self.reaches(off, count) {
+        // Number of the word at `off`; the bits that an offset between two words has come out on top, beyond any limit.
+        let (at, limit) = (off.rotate_right(WORD.trailing_zeros()), self.limit.load(Ordering::Relaxed)); // local
+        if at.checked_add(count as u64)? > limit {
             return None;
         }
         #[cfg(not(loom))]
         // SAFETY: `base` is valid and 8-aligned for `reserved` bytes while `self` lives (invariant of the
-        // constructors: page-aligned mapping, or leaked words). `off + 8 * count <= limit <= reserved` was just checked
-        // without overflow, and `off` is a multiple of 8. `Word` is an `AtomicU64`, for which every bit pattern is
-        // valid and concurrent modification, by other processes too, is defined.
-        return Some(unsafe { std::slice::from_raw_parts(self.base.as_ptr().add((off / WORD) as usize), count) });
+        // constructors: page-aligned mapping, or leaked words). `at + count <= limit <= reserved / 8` was just checked
+        // without overflow. `Word` is an `AtomicU64`, for which every bit pattern is valid and concurrent modification,
+        // by other processes too, is defined.
+        return Some(unsafe { std::slice::from_raw_parts(self.base.as_ptr().add(at as usize), count) });
         #[cfg(loom)]
         {
             let Backing::Heap(words) = &self.backing else { unreachable!("loom runs on the heap twin only") };
             // SAFETY: the slice was leaked by `Space::heap` and is freed only by `drop`.
             let words = unsafe { words.as_ref() };
-            Some(&words[(off / WORD) as usize..][..count])
+            Some(&words[at as usize..][..count])
         }
+    }
+
+    /// The word at `off` as far as this process knows the space to have grown: `None` is no error yet.
+    #[inline(always)]
+    pub fn glance_at(&self, off: u64) -> Option<&Word> {
+        #[cfg(not(loom))]
+        {
+            let (at, limit) = (off.rotate_right(WORD.trailing_zeros()), self.limit.load(Ordering::Relaxed)); // local
+            // SAFETY: as for `glance`, with `at < limit`.
+            (at < limit).then(|| unsafe { &*self.base.as_ptr().add(at as usize) })
+        }
+        #[cfg(loom)]
+        self.glance(off, 1).map(|words| &words[0])
     }
 
     /// Asks the processor to fetch `lines` cache lines from `off` on. A hint: any offset will do.
@@ -322,19 +340,12 @@ impl Space {
         let _ = (off, lines);
     }
 
-    #[inline(always)]
-    fn reaches(&self, off: u64, count: usize) -> bool {
-        let bytes = (count as u64).checked_mul(WORD);
-        let end = bytes.and_then(|bytes| off.checked_add(bytes));
-        off.is_multiple_of(WORD) && end.is_some_and(|end| end <= self.limit())
-    }
-
     /// Another process may have grown the segment since the limit was read.
     #[cold]
     #[inline(never)]
     fn words_after_growth(&self, off: u64, count: usize) -> Result<&[Word]> {
         if let Some([grown]) = self.grown_at.and_then(|at| self.glance(at, 1)) {
-            self.raise_limit(grown.load(Ordering::Acquire) / WORD * WORD);
+            self.raise_limit(grown.load(Ordering::Acquire));
         }
         self.glance(off, count).ok_or_else(out_of_bounds)
     }
