@@ -140,7 +140,7 @@ const _: () = {
 /// The class whose blocks hold `size` bytes; `None` if it takes whole pages.
 #[inline(always)]
 pub fn class_of(size: u64) -> Option<usize> {
-    let class = if size <= 1024 { SMALL.get((size as usize + 15) / 16) } else { medium_class_of(size) };
+    let class = if size <= 1024 { SMALL.get((size as usize + 15) >> 4) } else { medium_class_of(size) };
     class.map(|class| *class as usize)
 }
 
