@@ -3,8 +3,8 @@
 //! # Algorithm
 //!
 //! Spin for some microseconds. Then the first to wait sets `waiting` in the very slot word that the other side must
-//! claim next, and sleeps on it; whoever comes while it is set sleeps on the *follow* futex, at the value read before
-//! it looked. The claim sees `waiting` and wakes one sleeper of the slot, or of follow if there was none.
+//! claim next, and sleeps on it; whoever comes while it is set is counted at the *follow* futex and sleeps on it, at the
+//! value read before it looked. The claim sees `waiting` and wakes one sleeper of the slot, or of follow if there was none.
 //!
 //! # Thread safety and invariants
 //!
@@ -26,7 +26,7 @@ use super::Ring;
 use super::part::Part;
 use super::place::{Find, Room, find_at, room_at};
 use super::slot::{Seen, Slot, State};
-use super::wake::{BUSY_SLICE, Side, check_claim, follow, pass_baton};
+use super::wake::{BUSY_SLICE, Side, announce_sleeper, check_claim, follow, pass_baton};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mem::{Segment, Step, Word};
 use crate::os;
@@ -141,6 +141,8 @@ pub struct Sleeper<'a> {
     side: Side,
     slices: Waiter,
     slept: bool,
+    /// Whether we are counted among the sleepers of follow.
+    announced: bool,
     /// The word that we have set `waiting` in.
     marked: Option<(u64, Seen)>,
     /// Where the next look for the dead begins.
@@ -160,7 +162,7 @@ impl Ring {
 
     fn wait<'a>(&'a self, segment: &'a Segment, deadline: Deadline, side: Side) -> Sleeper<'a> {
         let slices = Waiter::spinning(deadline, 0);
-        Sleeper { ring: self, segment, side, slices, slept: false, marked: None, cursor: 0 }
+        Sleeper { ring: self, segment, side, slices, slept: false, announced: false, marked: None, cursor: 0 }
     }
 }
 
@@ -254,7 +256,14 @@ impl<'a> Sleeper<'a> {
                 self.slept = true;
                 match self.marked == Some((cell, seen)) {
                     true => Some(slot.rest(seen, Duration::MAX)),
-                    false => Some(Rest { word: self.follow()?, low: turn as u32, most: Duration::MAX }),
+                    false => {
+                        let follow = self.follow()?;
+                        if !self.announced {
+                            announce_sleeper(follow);
+                            self.announced = true;
+                        }
+                        Some(Rest { word: follow, low: turn as u32, most: Duration::MAX })
+                    }
                 }
             }
             Look::Idle { slot, cell, seen } => slot.mark_waiting(seen).map(|marked| {
@@ -385,7 +394,7 @@ impl Drop for Sleeper<'_> {
         if self.slept
             && let Ok(follow) = self.follow()
         {
-            pass_baton(follow, 1);
+            pass_baton(follow, 1, self.announced);
         }
     }
 }
