@@ -31,7 +31,8 @@ const MAX_CAPACITY: usize = 1 << 30;
 /// item's slot, in the last instructions before `get` returns. Otherwise the items of one producer come in order.
 ///
 /// # Blocking
-/// Waiting spins for some microseconds, then sleeps in the kernel. [`close`](Queue::close) wakes all who wait.
+/// Waiting spins for some microseconds where that has been of use lately, then sleeps in the kernel. [`close`](Queue::close)
+/// wakes all who wait.
 ///
 /// # Complexity
 /// Constant; no system call while nobody sleeps.
