@@ -31,7 +31,8 @@ const MAX_CAPACITY: usize = 1 << 30;
 /// item's slot, in the last instructions before `get` returns. Otherwise the items of one producer come in order.
 ///
 /// # Blocking
-/// Waiting spins for some microseconds, then sleeps in the kernel. [`close`](Queue::close) wakes all who wait.
+/// Waiting spins for some microseconds where that has been of use lately, then sleeps in the kernel. [`close`](Queue::close)
+/// wakes all who wait.
 ///
 /// # Complexity
 /// Constant; no system call while nobody sleeps.
@@ -147,9 +148,14 @@ impl<T, C: Codec<T>> Queue<T, C> {
     /// Gets an item, waiting for one as long as it takes.
     #[inline]
     pub fn get(&self) -> Result<T> {
-        match self.get_until(|| Deadline::NEVER)? {
-            Some(item) => Ok(item),
-            None => Err(Error::new(ErrorKind::Stalled, "a wait without end that ended")),
+        let segment = self.segment()?;
+        let mut copy = SmallCopy::empty();
+        match self.pop_quickly(segment, &mut copy) {
+            Some(Quick::Item) => C::decode(copy.bytes()),
+            quick => match self.get_slowly(segment, quick, Deadline::NEVER)? {
+                Some(item) => Ok(item),
+                None => Err(Error::new(ErrorKind::Stalled, "a wait without end that ended")),
+            },
         }
     }
 
@@ -161,7 +167,12 @@ impl<T, C: Codec<T>> Queue<T, C> {
 
     /// Gets an item, waiting for one for at most `timeout`.
     pub fn get_timeout(&self, timeout: Duration) -> Result<Option<T>> {
-        self.get_until(|| Deadline::after(timeout))
+        let segment = self.segment()?;
+        let mut copy = SmallCopy::empty();
+        match self.pop_quickly(segment, &mut copy) {
+            Some(Quick::Item) => C::decode(copy.bytes()).map(Some),
+            quick => self.get_slowly(segment, quick, Deadline::after(timeout)),
+        }
     }
 
     /// Waits for an item and gets it with those that are there behind it, `limit` in all at most.
@@ -267,18 +278,15 @@ impl<T, C: Codec<T>> Queue<T, C> {
         }
     }
 
-    #[inline(always)]
-    fn get_until(&self, deadline: impl FnOnce() -> Deadline) -> Result<Option<T>> {
-        let segment = self.segment()?;
-        match self.pop(segment)? {
-            Some(item) => Ok(Some(item)),
-            None => self.pop_when_there_is_one(segment, deadline()),
-        }
-    }
-
+    /// What [`get`](Queue::get) does when the short way ended with `quick`: waits until `deadline`.
     #[cold]
     #[inline(never)]
-    fn pop_when_there_is_one(&self, segment: &Segment, deadline: Deadline) -> Result<Option<T>> {
+    fn get_slowly(&self, segment: &Segment, quick: Option<Quick>, deadline: Deadline) -> Result<Option<T>> {
+        if quick.is_none()
+            && let Some(item) = self.pop_slowly(segment)?
+        {
+            return Ok(Some(item));
+        }
         let mut sleeper = self.ring.wait_for_item(segment, deadline);
         while next(segment, &mut sleeper)? {
             if let Some(item) = self.pop(segment)? {
@@ -288,14 +296,19 @@ impl<T, C: Codec<T>> Queue<T, C> {
         Ok(None)
     }
 
-    #[inline(always)]
+    #[inline]
     fn pop(&self, segment: &Segment) -> Result<Option<T>> {
         let mut copy = SmallCopy::empty();
-        match recovery::run_quickly(segment, |me| self.ring.pop_quickly(me, &mut copy)) {
+        match self.pop_quickly(segment, &mut copy) {
             Some(Quick::Item) => C::decode(copy.bytes()).map(Some),
             Some(Quick::Empty) => Ok(None),
             None => self.pop_slowly(segment),
         }
+    }
+
+    #[inline(always)]
+    fn pop_quickly(&self, segment: &Segment, copy: &mut SmallCopy) -> Option<Quick> {
+        recovery::run_quickly(segment, |me| self.ring.pop_quickly(me, C::fixed_len(), copy))
     }
 
     #[cold]

@@ -252,10 +252,11 @@ fn size_classes() {
     let documented: Vec<u64> = rows.iter().map(|row| number(&row[1])).collect();
     assert_eq!(documented, declared);
     for (class, row) in rows.iter().enumerate() {
-        let [index, size, blocks, words, start] = [0, 1, 2, 3, 4].map(|column| number(&row[column]));
+        let [index, size, blocks, words, start, colours] = [0, 1, 2, 3, 4, 5].map(|column| number(&row[column]));
         assert_eq!(index, class as u64);
         assert_eq!(words, blocks.div_ceil(64), "class {class}");
-        assert!(start >= 16 * words && start + blocks * size <= 65536, "class {class}");
+        assert!(colours.is_power_of_two() && start + blocks * size <= 65536, "class {class}");
+        assert!(start >= 64 * (colours - 1) + 16 * words, "class {class}");
     }
 }
 

@@ -102,6 +102,7 @@ prove! {
     ring_wait_without_baton_strands_a_sleeper: wait(false, ring_wait::Variant::NoBaton) => "sleeps beside an item";
     ring_wait_without_sequence_strands_a_sleeper:
         wait(false, ring_wait::Variant::NoSequence) => "sleeps beside an item";
+    ring_wait_without_count_strands_a_sleeper: wait(false, ring_wait::Variant::NoCount) => "sleeps beside an item";
     ring_wait_without_fallback_strands_a_sleeper: wait(true, ring_wait::Variant::NoFallback) => "sleeps beside an item";
     ring_wait_needs_fallback_only_for_timeouts: wait(false, ring_wait::Variant::NoFallback) => clean;
 }

@@ -271,7 +271,10 @@ impl Space {
     /// `Corrupted` if `off` is not a multiple of 8 below the limit.
     #[inline(always)]
     pub fn word(&self, off: u64) -> Result<&Word> {
-        self.words(off, 1).map(|words| &words[0])
+        match self.glance_at(off) {
+            Some(word) => Ok(word),
+            None => self.words_after_growth(off, 1).map(|words| &words[0]),
+        }
     }
 
     /// The `count` words from byte offset `off` on.
@@ -289,22 +292,37 @@ impl Space {
     /// [`Space::words`] as far as this process knows the space to have grown: `None` is no error yet.
     #[inline(always)]
     pub fn glance(&self, off: u64, count: usize) -> Option<&[Word]> {
-        if !self.reaches(off, count) {
+        // Number of the word at `off`; the bits that an offset between two words has come out on top, beyond any limit.
+        let (at, limit) = (off.rotate_right(WORD.trailing_zeros()), self.limit.load(Ordering::Relaxed)); // local
+        if at.checked_add(count as u64)? > limit {
             return None;
         }
         #[cfg(not(loom))]
         // SAFETY: `base` is valid and 8-aligned for `reserved` bytes while `self` lives (invariant of the
-        // constructors: page-aligned mapping, or leaked words). `reaches` has just found `off` a multiple of 8 and
-        // `off / 8 + count <= limit`, without overflow, where `8 * limit <= reserved`. `Word` is an `AtomicU64`, for which every bit pattern is
-        // valid and concurrent modification, by other processes too, is defined.
-        return Some(unsafe { std::slice::from_raw_parts(self.base.as_ptr().add((off / WORD) as usize), count) });
+        // constructors: page-aligned mapping, or leaked words). `at + count <= limit <= reserved / 8` was just checked
+        // without overflow. `Word` is an `AtomicU64`, for which every bit pattern is valid and concurrent modification,
+        // by other processes too, is defined.
+        return Some(unsafe { std::slice::from_raw_parts(self.base.as_ptr().add(at as usize), count) });
         #[cfg(loom)]
         {
             let Backing::Heap(words) = &self.backing else { unreachable!("loom runs on the heap twin only") };
             // SAFETY: the slice was leaked by `Space::heap` and is freed only by `drop`.
             let words = unsafe { words.as_ref() };
-            Some(&words[(off / WORD) as usize..][..count])
+            Some(&words[at as usize..][..count])
         }
+    }
+
+    /// The word at `off` as far as this process knows the space to have grown: `None` is no error yet.
+    #[inline(always)]
+    pub fn glance_at(&self, off: u64) -> Option<&Word> {
+        #[cfg(not(loom))]
+        {
+            let (at, limit) = (off.rotate_right(WORD.trailing_zeros()), self.limit.load(Ordering::Relaxed)); // local
+            // SAFETY: as for `glance`, with `at < limit`.
+            (at < limit).then(|| unsafe { &*self.base.as_ptr().add(at as usize) })
+        }
+        #[cfg(loom)]
+        self.glance(off, 1).map(|words| &words[0])
     }
 
     /// Asks the processor to fetch `lines` cache lines from `off` on. A hint: any offset will do.
@@ -320,13 +338,6 @@ impl Space {
         }
         #[cfg(not(all(target_arch = "x86_64", not(loom))))]
         let _ = (off, lines);
-    }
-
-    #[inline(always)]
-    fn reaches(&self, off: u64, count: usize) -> bool {
-        // A rotated offset is the number of a word, or, if it is no multiple of 8, greater than any.
-        let limit = self.limit.load(Ordering::Relaxed); // local
-        limit.checked_sub(count as u64).is_some_and(|last| off.rotate_right(WORD.trailing_zeros()) <= last)
     }
 
     /// Another process may have grown the segment since the limit was read.

@@ -89,7 +89,7 @@ impl<T, C: Codec<T>> Connection<T, C> {
     #[inline(always)]
     pub(super) fn pop<S: Sink>(&self, segment: &Segment, ring: &Ring, sink: &mut S) -> Result<Option<S::Message>> {
         let mut copy = SmallCopy::empty();
-        match recovery::run_quickly(segment, |me| ring.pop_quickly(me, &mut copy)) {
+        match recovery::run_quickly(segment, |me| ring.pop_quickly(me, None, &mut copy)) {
             Some(Quick::Item) => {
                 self.lookout.note_heard();
                 sink.small(copy.bytes()).map(Some)

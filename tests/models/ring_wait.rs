@@ -1,10 +1,11 @@
 //! The queue: consumers asleep on a slot's futex or on the follow futex, with no time slices to save them.
 //!
 //! **Protocol.** A consumer reads `follow.seq`, looks for an item, and finding none CASes WAIT into the empty slot and
-//! sleeps on the slot's word (the futex compares the word, so this is atomic); if WAIT is set already it sleeps on
-//! `follow` at the sequence it read. A producer's claim CAS sees and clears WAIT, and if it was set wakes one sleeper
-//! of the slot. Whoever leaves a sleep (item or timeout) passes the baton: `follow.seq += 1`, wake one follower. So
-//! does a waker whose wake found nobody.
+//! sleeps on the slot's word (the futex compares the word, so this is atomic); if WAIT is set already it is counted
+//! in `follow` and sleeps on it at the sequence it read. A producer's claim CAS sees and clears WAIT, and if it was set wakes one sleeper
+//! of the slot. Whoever leaves a sleep (item or timeout) passes the baton: `follow.seq += 1`, and if
+//! others are counted wake one follower; the same step takes itself out of the count. A waker whose wake found nobody passes
+//! it too.
 //!
 //! **Rules.** When all producers are done and no wake-up is under way, nobody sleeps beside an item. Everyone who can
 //! take an item ends.
@@ -16,6 +17,7 @@
 //! |---|---|---|
 //! | `NoBaton` | the baton of a consumer that leaves its sleep | always |
 //! | `NoSequence` | the futex comparison of `follow.seq` | always |
+//! | `NoCount` | that who sleeps on `follow` is counted | always |
 //! | `NoFallback` | the baton of a waker that woke nobody | only with timeouts: without them the sleeper is there |
 
 use super::search::{self, Protocol};
@@ -26,6 +28,7 @@ pub enum Variant {
     Real,
     NoBaton,
     NoSequence,
+    NoCount,
     NoFallback,
 }
 
@@ -50,7 +53,7 @@ enum Consumer {
         slept: bool,
     },
     SlotAsleep,
-    /// Found WAIT set; about to sleep on `follow` if it is still at `seq`.
+    /// Found WAIT set; about to be counted, and then to sleep on `follow` if it is still at `seq`.
     Follow {
         seq: u8,
     },
@@ -65,6 +68,8 @@ pub struct State {
     items: u8,
     wait: bool,
     follow: u8,
+    /// Who is counted in `follow`.
+    counted: [bool; CONSUMERS],
     to_push: u8,
     /// A producer saw WAIT and has not woken anyone yet.
     waking: bool,
@@ -97,6 +102,10 @@ impl Wait {
                 Consumer::SlotAsleep
             }
             Consumer::Look { seq, .. } => Consumer::Follow { seq },
+            Consumer::Follow { seq } if !s.counted[who] && self.variant != Variant::NoCount => {
+                t.counted[who] = true;
+                Consumer::Follow { seq }
+            }
             Consumer::Follow { seq } if seq == s.follow || self.variant == Variant::NoSequence => {
                 Consumer::FollowAsleep
             }
@@ -112,8 +121,11 @@ impl Wait {
 }
 
 impl State {
-    fn followers(&self) -> impl Iterator<Item = Option<usize>> {
-        let asleep: Vec<_> = (0..CONSUMERS).filter(|who| self.consumers[*who] == Consumer::FollowAsleep).collect();
+    /// Whom the baton that `passer` passes can wake.
+    fn followers(&self, passer: Option<usize>) -> impl Iterator<Item = Option<usize>> {
+        let others_counted = (0..CONSUMERS).any(|who| Some(who) != passer && self.counted[who]);
+        let asleep = |who: &usize| self.consumers[*who] == Consumer::FollowAsleep && others_counted;
+        let asleep: Vec<_> = (0..CONSUMERS).filter(asleep).collect();
         let nobody = asleep.is_empty().then_some(None);
         asleep.into_iter().map(Some).chain(nobody)
     }
@@ -135,6 +147,7 @@ impl Model for Wait {
             items: 0,
             wait: false,
             follow: 0,
+            counted: [false; CONSUMERS],
             to_push: ITEMS,
             waking: false,
             consumers: [Consumer::Start { slept: false }; CONSUMERS],
@@ -149,12 +162,12 @@ impl Model for Wait {
             let sleepers = (0..CONSUMERS).filter(|who| s.consumers[*who] == Consumer::SlotAsleep);
             actions.extend(sleepers.map(Action::WakeSlot));
             if actions.is_empty() {
-                actions.extend(s.followers().map(Action::WakeFallback));
+                actions.extend(s.followers(None).map(Action::WakeFallback));
             }
         }
         for who in 0..CONSUMERS {
             match s.consumers[who] {
-                Consumer::Baton => actions.extend(s.followers().map(|to| Action::PassBaton(who, to))),
+                Consumer::Baton => actions.extend(s.followers(Some(who)).map(|to| Action::PassBaton(who, to))),
                 Consumer::SlotAsleep | Consumer::FollowAsleep if self.timeouts => actions.push(Action::TimeOut(who)),
                 _ => actions.push(Action::Consume(who)),
             }
@@ -182,6 +195,7 @@ impl Model for Wait {
             Action::Consume(who) => return self.consume(s, who),
             Action::PassBaton(who, to) => {
                 t.pass_baton(to);
+                t.counted[who] = false;
                 t.consumers[who] = Consumer::Done;
             }
             Action::TimeOut(who) => t.consumers[who] = self.leave(true),

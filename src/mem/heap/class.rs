@@ -2,11 +2,18 @@
 //!
 //! A slab starts with two bitmaps, `local` and `remote`, one bit for each block, and the blocks follow. Up to 3 KiB
 //! the sizes are chosen, above it they follow from the number of blocks in a slab; waste is at most a quarter.
+//!
+//! Slabs are as far apart as pages, so bitmaps at the same place of each would all fall into the same set of every
+//! cache, and a thread that uses some ten classes would miss at each of them. So they are *coloured*: neighbouring
+//! pages have their bitmaps on different lines.
 
 use crate::mem::layout::{CLASS_HINTS, PAGE};
 
 /// Blocks larger than this are runs of whole pages.
 pub const MAX_SMALL: u64 = SIZES[CLASSES - 1] as u64;
+
+/// Bytes of a cache line.
+const LINE: u32 = 64;
 
 /// Number of classes.
 pub const CLASSES: usize = 41;
@@ -30,9 +37,26 @@ pub struct Geometry {
     pub start: u32,
     /// `ceil(2^32 / size)`: division by multiplication, exact for offsets inside a page.
     reciprocal: u32,
+    /// Lines that the bitmaps may begin at, less one: a mask of the page number.
+    colours: u32,
 }
 
+/// Lines that bitmaps begin at, where there is room for so many: enough that the slabs at work fit a first-level cache.
+const COLOURS: u32 = 16;
+
 const fn geometry(size: u32) -> Geometry {
+    let mut colours = COLOURS;
+    loop {
+        // The last colours are free, or cost one block in sixty-four.
+        let (most, coloured) = (blocks_beside(size, 1), blocks_beside(size, colours));
+        if coloured.blocks + most.blocks / 64 >= most.blocks {
+            return coloured;
+        }
+        colours /= 2;
+    }
+}
+
+const fn blocks_beside(size: u32, colours: u32) -> Geometry {
     let page = PAGE as u32;
     // Blocks are aligned to the largest power of two that divides their size, a line pair at most: a table's buckets
     // must not straddle lines.
@@ -41,10 +65,10 @@ const fn geometry(size: u32) -> Geometry {
     let mut blocks = page / size;
     loop {
         let words = blocks.div_ceil(64);
-        let start = (2 * words * 8).next_multiple_of(align);
+        let start = ((colours - 1) * LINE + 2 * words * 8).next_multiple_of(align);
         if start + blocks * size <= page {
             let reciprocal = (1u64 << 32).div_ceil(size as u64) as u32;
-            return Geometry { size, blocks, words, start, reciprocal };
+            return Geometry { size, blocks, words, start, reciprocal, colours: colours - 1 };
         }
         blocks -= 1;
     }
@@ -72,12 +96,25 @@ static SMALL: [u8; 65] = {
     table
 };
 
-/// Stands for the sizes, on which two builds must agree.
+/// Class of each larger size, in steps of 64: all of those are multiples of it.
+static MEDIUM: [u8; MAX_SMALL as usize / 64 + 1] = {
+    let mut table = [0u8; MAX_SMALL as usize / 64 + 1];
+    let mut i = 0;
+    while i < table.len() {
+        table[i] = search(i as u64 * 64) as u8;
+        i += 1;
+    }
+    table
+};
+
+/// Stands for the sizes and colours, on which two builds must agree.
 pub const FORMAT: u64 = {
     let mut hash = CLASSES as u64;
     let mut i = 0;
     while i < CLASSES {
-        hash = (hash ^ SIZES[i] as u64).wrapping_mul(0x0000_0100_0000_01b3);
+        let g = geometry(SIZES[i]);
+        hash = (hash ^ (g.size as u64) << 32 ^ (g.start as u64) << 8 ^ g.colours as u64)
+            .wrapping_mul(0x0000_0100_0000_01b3);
         i += 1;
     }
     hash
@@ -95,27 +132,37 @@ const _: () = {
     assert!(CLASSES <= CLASS_HINTS);
     let mut i = 1;
     while i < CLASSES {
-        assert!(SIZES[i] > SIZES[i - 1] && SIZES[i].is_multiple_of(16));
+        assert!(SIZES[i] > SIZES[i - 1] && SIZES[i].is_multiple_of(if SIZES[i] <= 1024 { 16 } else { 64 }));
         i += 1;
     }
 };
 
 /// The class whose blocks hold `size` bytes; `None` if it takes whole pages.
-#[inline]
+#[inline(always)]
 pub fn class_of(size: u64) -> Option<usize> {
-    if size <= 1024 {
-        return Some(SMALL[size.div_ceil(16) as usize] as usize);
-    }
-    (size <= MAX_SMALL).then(|| search(size))
+    let class = if size <= 1024 { SMALL.get((size as usize + 15) >> 4) } else { medium_class_of(size) };
+    class.map(|class| *class as usize)
+}
+
+#[inline(never)]
+fn medium_class_of(size: u64) -> Option<&'static u8> {
+    MEDIUM.get(usize::try_from(size.div_ceil(64)).ok()?)
 }
 
 impl Geometry {
     /// Index of the block at byte offset `at` in its page, if one starts there.
-    #[inline]
+    #[inline(always)]
     pub fn index_of(&self, at: u32) -> Option<u32> {
-        let inside = at.checked_sub(self.start)?;
-        let index = ((u64::from(inside) * u64::from(self.reciprocal)) >> 32) as u32;
-        (index < self.blocks && index * self.size == inside).then_some(index)
+        let quotient = u64::from(at.checked_sub(self.start)?) * u64::from(self.reciprocal);
+        // What is below the point is less than one reciprocal exactly if the division leaves no rest.
+        let index = (quotient >> 32) as u32;
+        (index < self.blocks && (quotient as u32) < self.reciprocal).then_some(index)
+    }
+
+    /// Offset of the bitmaps of the slab at `page`.
+    #[inline(always)]
+    pub fn bitmaps(&self, page: u64) -> u64 {
+        page * PAGE + (page & u64::from(self.colours)) * u64::from(LINE)
     }
 
     /// Byte offset of block `index` in its page.
@@ -143,7 +190,14 @@ mod tests {
     #[test]
     fn geometry_of_every_class() {
         for (class, g) in GEOMETRY.iter().enumerate() {
-            assert!(g.start >= 16 * g.words && g.start + g.blocks * g.size <= PAGE as u32, "{g:?}");
+            assert!(g.start + g.blocks * g.size <= PAGE as u32, "{g:?}");
+            for page in 0..64 {
+                let bitmaps = g.bitmaps(page);
+                assert!(
+                    bitmaps / PAGE == page && bitmaps % PAGE + u64::from(16 * g.words) <= u64::from(g.start),
+                    "{g:?}"
+                );
+            }
             assert_eq!(g.words, g.blocks.div_ceil(64));
             let mut starts = 0;
             for at in 0..PAGE as u32 {

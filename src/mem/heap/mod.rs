@@ -57,7 +57,7 @@ impl Me<'_> {
     ///
     /// # Errors
     /// `TooLarge` beyond [`MAX_BLOCK`]; `OutOfMemory` when the segment cannot grow. Nothing is allocated then.
-    #[inline]
+    #[inline(always)]
     pub fn alloc(&self, size: u64, field: Field) -> Result<u64> {
         if size <= MAX_SMALL { self.alloc_small(size, field) } else { self.alloc_large(size, field) }
     }
@@ -69,7 +69,7 @@ impl Me<'_> {
     ///
     /// # Errors
     /// `Corrupted` if no block starts at `off`.
-    #[inline]
+    #[inline(always)]
     pub fn free(&self, off: u64) -> Result<()> {
         self.intent.set(Field::Free, off);
         self.release(off)?;
@@ -78,9 +78,9 @@ impl Me<'_> {
     }
 
     /// Frees a block that the intent names already, and leaves it named.
-    #[inline]
+    #[inline(always)]
     pub fn release(&self, off: u64) -> Result<()> {
-        self.release_small_of(self.owner(), off)
+        self.release_block(off)
     }
 }
 
@@ -103,7 +103,8 @@ impl Segment {
         }
     }
 
-    /// Frees, on behalf of a dead thread, the block that its intent names: never as the owner of the slab.
+    /// Frees a block, on behalf of a dead thread or as another's: never as the owner of the slab.
+    #[inline(never)]
     pub fn release_for(&self, off: u64) -> Result<()> {
         match self.page_state(off / PAGE)? {
             PageState::Slab { class, .. } => self.set_remote(class, off),

@@ -45,6 +45,13 @@ const SLAB: u64 = 2;
 const LARGE: u64 = 3;
 const TAIL: u64 = 4;
 
+/// The class of the slab that a page word stands for, if it belongs to `owner`.
+#[inline(always)]
+pub fn owned_class(word: u64, owner: u64) -> Option<usize> {
+    let class = (word >> 8 & 0xff) as usize;
+    (word & !0xff00 == owner << 16 | SLAB && class < super::class::CLASSES).then_some(class)
+}
+
 impl PageState {
     /// The word.
     #[inline]
@@ -91,9 +98,15 @@ mod tests {
         ];
         for state in states {
             assert_eq!(PageState::unpack(state.pack()), state);
+            let owned = match state {
+                PageState::Slab { class, owner: 7 } => Some(class),
+                _ => None,
+            };
+            assert_eq!(owned_class(state.pack(), 7), owned);
         }
         for word in [5, 1 << 63, 0xff00 | SLAB] {
             assert_eq!(PageState::unpack(word), PageState::Invalid);
+            assert_eq!(owned_class(word, word >> 16 & 0xffff), None);
         }
     }
 }

@@ -1,11 +1,11 @@
 //! Allocating and freeing in slabs: the path that every small block takes.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::atomic::Ordering;
 
 use super::class::{CLASSES, GEOMETRY, Geometry, class_of};
 use super::no_block;
-use super::page::PageState;
+use super::page::owned_class;
 use crate::error::Result;
 use crate::mem::intent::Field;
 use crate::mem::layout::PAGE;
@@ -15,26 +15,43 @@ use crate::mem::word::{Word, fence};
 
 /// What a thread remembers of the slabs it owns. Process-local; the page table is the truth.
 pub struct ThreadCache {
-    pub(super) classes: [ClassCache; CLASSES],
+    /// Where blocks of each class are taken from.
+    current: [Current; CLASSES],
+    /// The rest of what it has of each class.
+    pub(super) others: [RefCell<Others>; CLASSES],
     /// Where the last scan of the page table for unowned slabs stopped.
-    pub(super) cursor: u64,
+    pub(super) cursor: Cell<u64>,
 }
 
 impl Default for ThreadCache {
     fn default() -> Self {
-        ThreadCache { classes: std::array::from_fn(|_| ClassCache::default()), cursor: 0 }
+        ThreadCache {
+            current: std::array::from_fn(|_| Current::default()),
+            others: std::array::from_fn(|_| RefCell::default()),
+            cursor: Cell::new(0),
+        }
     }
 }
 
-/// One class of it.
+/// A bitmap word of the slab that blocks are taken from, with all that is needed to take one. It stays the same until it has
+/// no free block, whatever is freed elsewhere: to run after every free block would cost more than it saves.
 #[derive(Default)]
-pub(super) struct ClassCache {
-    /// The slab that blocks are taken from; 0 is none.
-    pub page: u64,
-    /// No bitmap word of it below this one has a free block.
-    pub word: u32,
-    /// Other slabs of this thread.
-    pub others: Vec<u64>,
+struct Current {
+    /// Where the word is; 0: there is no slab.
+    bits: Cell<u64>,
+    /// The block that its first bit stands for.
+    first: Cell<u64>,
+    /// Those of its bits that stand for blocks.
+    mask: Cell<u64>,
+    /// Bytes of a block.
+    size: Cell<u64>,
+}
+
+/// One class of the slabs that a thread has beside the current one.
+#[derive(Default)]
+pub(super) struct Others {
+    /// Their pages.
+    pub pages: Vec<u64>,
     /// Where to look next among them.
     pub next: usize,
     /// Fresh slabs that may be taken before all of them are gone through again.
@@ -44,79 +61,81 @@ pub(super) struct ClassCache {
 /// The `local` bitmap of the slab at `page`.
 #[inline(always)]
 pub(super) fn local_bits<'a>(segment: &'a Segment, page: u64, geometry: &Geometry) -> Result<&'a [Word]> {
-    segment.words(page * PAGE, geometry.words as usize)
+    segment.words(geometry.bitmaps(page), geometry.words as usize)
 }
 
 /// The `remote` bitmap.
 #[inline(always)]
 pub(super) fn remote_bits<'a>(segment: &'a Segment, page: u64, geometry: &Geometry) -> Result<&'a [Word]> {
-    segment.words(page * PAGE + u64::from(geometry.words) * 8, geometry.words as usize)
+    segment.words(geometry.bitmaps(page) + u64::from(geometry.words) * 8, geometry.words as usize)
+}
+
+impl ThreadCache {
+    /// The slab that blocks of `class` are taken from; 0 is none.
+    pub(super) fn current(&self, class: usize) -> u64 {
+        self.current[class].bits.get() / PAGE
+    }
+
+    /// Takes blocks of `class` by bitmap word `word` of the slab at `page`.
+    pub(super) fn select(&self, class: usize, page: u64, word: u32) {
+        let (g, current) = (&GEOMETRY[class], &self.current[class]);
+        current.bits.set(g.bitmaps(page) + u64::from(word) * 8);
+        current.first.set(page * PAGE + g.offset_of(word * 64));
+        current.mask.set(g.mask(word));
+        current.size.set(u64::from(g.size));
+    }
 }
 
 impl Me<'_> {
-    #[inline]
+    /// What the thread remembers of its slabs.
+    #[inline(always)]
+    pub(super) fn slabs(&self) -> &ThreadCache {
+        // SAFETY: nobody ever borrows the cache mutably: all that changes in it is in cells.
+        unsafe { &*self.cache().as_ptr() }
+    }
+
+    #[inline(always)]
     pub(super) fn alloc_small(&self, size: u64, field: Field) -> Result<u64> {
         let Some(class) = class_of(size) else { return Err(super::too_large(size)) };
-        {
-            let mut cache = self.cache().borrow_mut();
-            let entry = &mut cache.classes[class];
-            if entry.page != 0
-                && let Some(off) = self.take_block(entry.page, &mut entry.word, &GEOMETRY[class], field)?
-            {
-                return Ok(off);
-            }
+        match self.take_block(class, field) {
+            Some(off) => Ok(off),
+            None => self.alloc_small_slowly(class, field),
         }
-        self.alloc_small_slowly(class, field)
     }
 
-    /// Takes the first free block of an owned slab from bitmap word `*word` on.
-    #[inline]
-    pub(super) fn take_block(&self, page: u64, word: &mut u32, g: &Geometry, field: Field) -> Result<Option<u64>> {
-        let local = local_bits(self.segment, page, g)?;
-        while let Some(bits) = local.get(*word as usize) {
-            let used = bits.load(Ordering::Relaxed);
-            let free = !used & g.mask(*word);
-            if free != 0 {
-                let bit = free.trailing_zeros();
-                let off = page * PAGE + g.offset_of(*word * 64 + bit);
-                self.intent.set(field, off);
-                // Release: a kill that leaves the bit set leaves the intent that names the block.
-                bits.store(used | 1 << bit, Ordering::Release);
-                // Whoever still reads the block for its former contents and sees a new word of it also sees that
-                // the bucket it came from has changed since.
-                fence(Ordering::Release);
-                return Ok(Some(off));
-            }
-            *word += 1;
+    /// Takes the first free block of the bitmap word that blocks of `class` are taken from.
+    #[inline(always)]
+    pub(super) fn take_block(&self, class: usize, field: Field) -> Option<u64> {
+        let current = self.slabs().current.get(class)?;
+        let bits = self.segment.space.glance_at(current.bits.get())?;
+        let used = bits.load(Ordering::Relaxed);
+        let free = !used & current.mask.get();
+        if free == 0 {
+            return None;
         }
-        Ok(None)
+        let bit = free.trailing_zeros();
+        let off = current.first.get() + u64::from(bit) * current.size.get();
+        self.intent.set(field, off);
+        // Release: a kill that leaves the bit set leaves the intent that names the block.
+        bits.store(used | 1 << bit, Ordering::Release);
+        // Whoever still reads the block for its former contents and sees a new word of it also sees that the bucket it
+        // came from has changed since.
+        fence(Ordering::Release);
+        Some(off)
     }
 
-    /// Frees block `off` as the thread that page words name `owner`.
-    #[inline]
-    pub(super) fn release_small_of(&self, owner: u64, off: u64) -> Result<()> {
+    /// Frees block `off`: of a slab of this thread by clearing its bit in `local`.
+    #[inline(always)]
+    pub(super) fn release_block(&self, off: u64) -> Result<()> {
         let page = off / PAGE;
-        let state = PageState::unpack(self.segment.page_word(page)?.load(Ordering::Acquire));
-        let PageState::Slab { class, owner: theirs } = state else {
-            return self.segment.release_for(off);
-        };
-        if theirs != owner {
-            return self.segment.set_remote(class, off);
-        }
+        let state = self.segment.page_word(page)?.load(Ordering::Acquire);
+        let Some(class) = owned_class(state, self.owner()) else { return self.segment.release_for(off) };
         let g = &GEOMETRY[class];
         let index = g.index_of((off % PAGE) as u32).ok_or_else(no_block)?;
-        let bits = &local_bits(self.segment, page, g)?[index as usize / 64];
+        let at = g.bitmaps(page) + u64::from(index / 64) * 8;
+        let bits = self.segment.word(at)?;
         bits.store(bits.load(Ordering::Relaxed) & !(1 << (index % 64)), Ordering::Release);
-        note_free(self.cache(), class, page, index / 64);
         Ok(())
-    }
-}
-
-#[inline]
-fn note_free(cache: &RefCell<ThreadCache>, class: usize, page: u64, word: u32) {
-    let entry = &mut cache.borrow_mut().classes[class];
-    if entry.page == page {
-        entry.word = entry.word.min(word);
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::class::{GEOMETRY, Geometry};
 use super::page::PageState;
-use super::slab::{ClassCache, local_bits, remote_bits};
+use super::slab::{local_bits, remote_bits};
 use crate::error::{Error, Result};
 use crate::mem::intent::Field;
 use crate::mem::layout::{CLASS_HINTS, FIRST_HEAP_PAGE, PAGE, header};
@@ -25,20 +25,45 @@ fn worth_while(g: &Geometry) -> u32 {
     (g.blocks / 8).max(1)
 }
 
+/// Free blocks that make a bitmap word worth going on to, likewise.
+const WORD_WORTH_WHILE: u32 = 8;
+
+/// The bitmap word to take blocks by: the first of which an eighth is free, or else the one with the most; and how many.
+fn best_word(segment: &Segment, page: u64, g: &Geometry) -> Result<(u32, u32)> {
+    let mut best = (0, 0);
+    for (i, word) in local_bits(segment, page, g)?.iter().enumerate() {
+        let free = (!word.load(Ordering::Relaxed) & g.mask(i as u32)).count_ones();
+        if free > best.1 {
+            best = (i as u32, free);
+            if free >= WORD_WORTH_WHILE {
+                break;
+            }
+        }
+    }
+    Ok(best)
+}
+
 impl Me<'_> {
     #[cold]
     #[inline(never)]
     pub(super) fn alloc_small_slowly(&self, class: usize, field: Field) -> Result<u64> {
         let g = &GEOMETRY[class];
+        let current = self.slabs().current(class);
+        if current != 0
+            && let (word, WORD_WORTH_WHILE..) = best_word(self.segment, current, g)?
+        {
+            self.slabs().select(class, current, word);
+            if let Some(off) = self.take_block(class, field) {
+                return Ok(off);
+            }
+        }
         loop {
             let page = match self.own_slab(class, g, LOOKS, worth_while(g))? {
                 Some(page) => page,
                 None => self.find_slab(class, g)?,
             };
-            let mut word = 0;
-            let taken = self.take_block(page, &mut word, g, field)?;
-            self.cache().borrow_mut().classes[class].word = word;
-            if let Some(off) = taken {
+            self.slabs().select(class, page, best_word(self.segment, page, g)?.0);
+            if let Some(off) = self.take_block(class, field) {
                 return Ok(off);
             }
             // Found with a free block, but a live intent still names every one of them: look further.
@@ -56,8 +81,9 @@ impl Me<'_> {
             return Ok(page);
         }
         let (share, owned) = {
-            let entry = &mut self.cache().borrow_mut().classes[class];
-            (entry.share, entry.others.len())
+            let cache = self.slabs();
+            let others = cache.others[class].borrow();
+            (others.share, others.pages.len())
         };
         if share == 0
             && let Some(page) = self.own_slab(class, g, owned, 1)?
@@ -66,7 +92,7 @@ impl Me<'_> {
         }
         let page = self.new_slab(class, g)?;
         self.make_current(class, page);
-        self.cache().borrow_mut().classes[class].share = if share == 0 { owned as u32 / 8 } else { share - 1 };
+        self.slabs().others[class].borrow_mut().share = if share == 0 { owned as u32 / 8 } else { share - 1 };
         Ok(page)
     }
 
@@ -86,16 +112,24 @@ impl Me<'_> {
 
     /// The current slab, or one of the `looks` next others, if it has `least` free blocks: it becomes the current one.
     fn own_slab(&self, class: usize, g: &Geometry, looks: usize, least: u32) -> Result<Option<u64>> {
-        let mut cache = self.cache().borrow_mut();
-        let ClassCache { page, others, next, .. } = &mut cache.classes[class];
-        if *page != 0 && self.segment.collect(*page, g)? >= least {
-            return Ok(Some(*page));
+        let cache = self.slabs();
+        let current = cache.current(class);
+        if current != 0 && self.segment.collect(current, g)? >= least {
+            return Ok(Some(current));
         }
-        for _ in 0..looks.min(others.len()) {
-            *next = (*next + 1) % others.len();
-            if self.segment.collect(others[*next], g)? >= least {
-                std::mem::swap(page, &mut others[*next]);
-                return Ok(Some(*page));
+        let mut others = cache.others[class].borrow_mut();
+        for _ in 0..looks.min(others.pages.len()) {
+            let next = (others.next + 1) % others.pages.len();
+            others.next = next;
+            let page = others.pages[next];
+            if self.segment.collect(page, g)? >= least {
+                if current != 0 {
+                    others.pages[next] = current;
+                } else {
+                    others.pages.swap_remove(next);
+                }
+                cache.select(class, page, 0);
+                return Ok(Some(page));
             }
         }
         Ok(None)
@@ -104,12 +138,14 @@ impl Me<'_> {
     /// Makes `page` the slab that blocks of `class` are taken from; gives another away when there are too many.
     fn make_current(&self, class: usize, page: u64) {
         let surplus = {
-            let entry = &mut self.cache().borrow_mut().classes[class];
-            let before = std::mem::replace(&mut entry.page, page);
+            let cache = self.slabs();
+            let before = cache.current(class);
+            cache.select(class, page, 0);
+            let mut others = cache.others[class].borrow_mut();
             if before != 0 {
-                entry.others.push(before);
+                others.pages.push(before);
             }
-            (entry.others.len() > MAX_OWNED).then(|| entry.others.swap_remove(0))
+            (others.pages.len() > MAX_OWNED).then(|| others.pages.swap_remove(0))
         };
         if let Some(page) = surplus {
             let _ = self.disown(page, class);
@@ -118,16 +154,16 @@ impl Me<'_> {
 
     fn adopt_by_scan(&self, class: usize, g: &Geometry) -> Result<Option<u64>> {
         let pages = self.segment.pages().max(1);
-        let start = self.cache().borrow().cursor;
+        let start = self.slabs().cursor.get();
         for step in 0..SCAN.min(pages) {
             let page = (start + step) % pages;
             let state = PageState::unpack(self.segment.page_word(page)?.load(Ordering::Relaxed));
             if state == (PageState::Slab { class, owner: 0 }) && self.adopt_if_worth_while(page, class, g)? {
-                self.cache().borrow_mut().cursor = page + 1;
+                self.slabs().cursor.set(page + 1);
                 return Ok(Some(page));
             }
         }
-        self.cache().borrow_mut().cursor = (start + SCAN) % pages;
+        self.slabs().cursor.set((start + SCAN) % pages);
         Ok(None)
     }
 
@@ -174,7 +210,7 @@ impl Me<'_> {
 
     fn new_slab(&self, class: usize, g: &Geometry) -> Result<u64> {
         let page = self.reserve_run(1)?;
-        for word in self.segment.words(page * PAGE, 2 * g.words as usize)? {
+        for word in self.segment.words(g.bitmaps(page), 2 * g.words as usize)? {
             word.store(0, Ordering::Relaxed);
         }
         let slab = PageState::Slab { class, owner: self.owner() };
@@ -191,7 +227,7 @@ impl Me<'_> {
             let PageState::Slab { class, owner } = state else { continue };
             let mine = owner == self.owner();
             if mine {
-                if self.cache().borrow().classes[class].page == page {
+                if self.slabs().current(class) == page {
                     continue;
                 }
             } else if owner != 0 || !self.adopt(page, class)? {
@@ -200,7 +236,7 @@ impl Me<'_> {
             let g = &GEOMETRY[class];
             self.segment.collect(page, g)?;
             if self.segment.is_empty_slab(page, g)? {
-                self.cache().borrow_mut().classes[class].others.retain(|other| *other != page);
+                self.slabs().others[class].borrow_mut().pages.retain(|other| *other != page);
                 let owned = PageState::Slab { class, owner: self.owner() }.pack();
                 retired |= self.segment.page_word(page)?.cas(owned, 0, Ordering::AcqRel).is_ok();
                 self.segment.note_free_page(page);
@@ -259,7 +295,7 @@ impl Segment {
     }
 
     fn is_empty_slab(&self, page: u64, g: &Geometry) -> Result<bool> {
-        let words = self.words(page * PAGE, 2 * g.words as usize)?;
+        let words = self.words(g.bitmaps(page), 2 * g.words as usize)?;
         Ok(words.iter().all(|word| word.load(Ordering::Acquire) == 0))
     }
 

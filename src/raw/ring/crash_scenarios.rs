@@ -2,9 +2,13 @@
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
-    Push { length: usize },
+    Push {
+        length: usize,
+    },
     Pop,
     Close,
+    /// Makes everything ready to sleep until there is an item, and leaves.
+    Wait,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -16,7 +20,7 @@ pub(super) struct Scenario {
     pub length: usize,
     pub pushes: u64,
     pub pops: u64,
-    /// Whether somebody waits on the slot that the action claims.
+    /// Whether somebody waits on the slot that the action claims, and others behind it.
     pub waiting: bool,
     /// Whether the first item was given back by an earlier death.
     pub returned: bool,
@@ -70,6 +74,8 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         Scenario { name: "close, empty", action: Action::Close, ..BASE },
         Scenario { name: "close, somebody waits", waiting: true, action: Action::Close, ..BASE },
         Scenario { name: "close, full", pushes: 2, action: Action::Close, ..BASE },
+        Scenario { name: "wait", action: Action::Wait, ..BASE },
+        Scenario { name: "wait, somebody waits", waiting: true, action: Action::Wait, ..BASE },
         Scenario { name: "close, two parts", unbounded: true, pushes: 3, action: Action::Close, ..BASE },
     ];
     let base = all.clone();

@@ -12,6 +12,7 @@ use super::tests::{check_blocks, destroy, ok, pop, push, ring, root_ref, segment
 use super::*;
 use crate::mem::armed::{Death, Died, arm, disarm};
 use crate::mem::{Op, Step};
+use crate::raw::wait::Deadline;
 
 pub(super) fn item(n: u64, length: usize) -> Vec<u8> {
     let mut bytes = vec![n as u8; length];
@@ -129,6 +130,9 @@ fn prepare(segment: &Segment, scenario: &Scenario) -> (Ring, VecDeque<Vec<u8>>) 
         let place = true_tail(&part).unwrap();
         let slot = part.slot(place.index());
         slot.mark_waiting(slot.look()).expect("nobody else is there");
+        for side in [wake::Side::Item, wake::Side::Room] {
+            wake::announce_sleeper(wake::follow(&ring.shape, segment, side).unwrap());
+        }
     }
     if scenario.closed {
         ok(ring.close(&ok(segment.enter())));
@@ -148,6 +152,11 @@ fn act(ring: &Ring, me: &Me<'_>, action: Action) -> Step<(Option<Push>, Option<V
         }
         Action::Close => {
             ring.close(me)?;
+            (None, None)
+        }
+        Action::Wait => {
+            let mut sleeper = ring.wait_for_item(me.segment, Deadline::NEVER);
+            assert!(sleeper.arm()?.is_some());
             (None, None)
         }
     })
@@ -204,7 +213,7 @@ fn run(scenario: &Scenario, step: u64, again: u64) -> (bool, bool) {
         Action::Pop => {
             after.pop_front();
         }
-        Action::Close => {}
+        Action::Close | Action::Wait => {}
     }
     let closing = scenario.action == Action::Close;
     let Err(slot) = died else {

@@ -10,6 +10,7 @@
 //! | `shape` | geometry; the chain of parts of an unbounded ring |
 //! | `payload` | items in words |
 //! | `push`, `pop` | the two operations |
+//! | `quick` | the same in a straight line, where nothing is in the way |
 //! | `peek` | whether a pop would wait |
 //! | `sleep`, `wake` | waiting and waking |
 //! | `seal` | close, and continue |
@@ -29,6 +30,7 @@ mod peek;
 mod place;
 mod pop;
 mod push;
+mod quick;
 mod recover;
 mod seal;
 mod shape;
@@ -53,9 +55,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64 as LocalU64, Ordering};
 use part::Part;
 use place::{Place, Room, room_at};
 use shape::{FIRST_SLOTS, FirstPart, PartName, Shape};
+use sleep::Habit;
 
 pub use peek::Peek;
-pub use pop::Quick;
+pub use quick::Quick;
 pub use recover::resolve;
 pub use sleep::{Rest, Sleeper, Turn};
 pub use visit::{check, visit, visit_handles};
@@ -108,8 +111,8 @@ pub struct Ring {
     pop_at: LocalU64,
     /// Whether the ring is closed and everything in it was taken: it stays so.
     drained: AtomicBool,
-    /// How long it has paid to spin, in nanoseconds.
-    spin: LocalU64,
+    /// How it has paid to wait.
+    habit: Habit,
 }
 
 /// Builds a ring and stores its root block in `root_ref`.
@@ -149,7 +152,7 @@ impl Clone for Ring {
             push_at: local(&self.push_at),
             pop_at: local(&self.pop_at),
             drained: AtomicBool::new(self.drained.load(Ordering::Relaxed)), // local
-            spin: local(&self.spin),
+            habit: self.habit.clone(),
         }
     }
 }
@@ -168,7 +171,7 @@ impl Ring {
             push_at: LocalU64::new(first),
             pop_at: LocalU64::new(first),
             drained: AtomicBool::new(false),
-            spin: LocalU64::new(sleep::SPIN_MOST),
+            habit: Habit::new(),
         })
     }
 

@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 
 use super::place::Place;
 use super::shape::PartName;
-use super::slot::{Seen, Slot, State};
+use super::slot::{Slot, State};
 use crate::error::Result;
 use crate::mem::{WORD, Word};
 
@@ -23,11 +23,15 @@ pub(super) const KIND: usize = 0;
 pub(super) const SIZES: usize = 1;
 /// Whether there may be more parts.
 pub(super) const UNBOUNDED: usize = 2;
-const NEXT: usize = 3;
-const RETURNED: usize = 4;
+/// Open, closed, or the part after this one.
+pub(super) const NEXT: usize = 3;
+/// Not 0 when an item may have been given back.
+pub(super) const RETURNED: usize = 4;
 const EPOCH: usize = 5;
-const TAIL: usize = 16;
-const HEAD: usize = 32;
+/// The tail hint.
+pub(super) const TAIL: usize = 16;
+/// The head hint.
+pub(super) const HEAD: usize = 32;
 const ITEMS: usize = 48;
 const ROOM: usize = 56;
 /// Words before the first slot.
@@ -113,14 +117,6 @@ impl<'a> Part<'a> {
         &self.words[ROOM]
     }
 
-    /// Position, words and state of the slot that a hint names, if the hint is one. Orders as [`place`](Part::place).
-    #[inline(always)]
-    pub fn at(&self, hint: &Word) -> Option<(Place, &'a [Word], Seen)> {
-        let place = Place::within(hint.load(Ordering::Acquire), self.slots)?;
-        let words = self.slot_words(place.index())?;
-        Some((place, words, Slot::over(words.first()?).look()))
-    }
-
     /// The position that a hint of this part names. Acquire: the slots are at least as far as the hint says.
     pub fn place(&self, hint: &Word) -> Result<Place> {
         Place::unpack(hint.load(Ordering::Acquire), self.slots)
@@ -128,17 +124,10 @@ impl<'a> Part<'a> {
 
     /// Moves a hint that stands at `from`. Release: who sees it sees the slots that it has passed.
     #[inline(always)]
-    pub fn advance(&self, hint: &Word, from: Place, to: Place) {
+    pub fn advance(hint: &Word, from: Place, to: Place) {
         if from != to && hint.load(Ordering::Relaxed) == from.pack() {
             hint.store(to.pack(), Ordering::Release);
         }
-    }
-
-    /// The words of slot `index`: its state, then its payload.
-    #[inline(always)]
-    fn slot_words(&self, index: u32) -> Option<&'a [Word]> {
-        let at = HEADER + index as usize * self.stride;
-        self.words.get(at..at + self.stride)
     }
 
     /// Slot `index`.

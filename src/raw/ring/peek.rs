@@ -86,7 +86,7 @@ fn glance(part: &Part<'_>) -> Result<Glance> {
             Find::Writing => return Ok(Glance::Nothing),
             Find::Sealed => return Ok(Glance::Over { sealed: true }),
             Find::Nothing | Find::Blocked => {
-                part.advance(part.head(), hint, place);
+                Part::advance(part.head(), hint, place);
                 let open = part.next().load(Ordering::Acquire) == 0;
                 return Ok(if open { Glance::Nothing } else { Glance::Over { sealed: false } });
             }

@@ -29,9 +29,10 @@ use super::place::{Find, find_at};
 use super::slot::{BOXED, Claim, Seen, Slot, State};
 use super::{Pop, Ring, wake};
 use crate::error::{Error, ErrorKind};
-use crate::mem::{Field, Me, Op, OpKind, SmallCopy, Step, Stop, load_bytes};
+use crate::mem::{Field, Me, Op, OpKind, Step, Stop, load_bytes};
 
-const POP: u64 = Op::new(OpKind::RingPop).pack();
+/// The operation.
+pub(super) const POP: u64 = Op::new(OpKind::RingPop).pack();
 
 /// What became of the attempt to get an item.
 enum Claimed<'a> {
@@ -39,15 +40,6 @@ enum Claimed<'a> {
     Slot { slot: Slot<'a>, part: Part<'a>, index: u32, seen: Seen, wake: bool },
     /// There is none.
     None(Pop),
-}
-
-/// How a quick pop ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Quick {
-    /// An item was taken.
-    Item,
-    /// There is none.
-    Empty,
 }
 
 impl Ring {
@@ -88,41 +80,6 @@ impl Ring {
         self.end_pop(me, slot, wake, handles)
     }
 
-    /// [`Ring::pop`] of an item that is in its slot, and no longer than `out` holds, from a ring that is neither contended nor
-    /// ended: one straight line. `None`: nothing has happened.
-    #[cfg_attr(not(debug_assertions), inline(always))]
-    pub fn pop_quickly(&self, me: &Me<'_>, out: &mut SmallCopy) -> Option<Quick> {
-        let part = self.first_part(me.segment, &self.pop_at)?;
-        if part.returned().load(Ordering::Acquire) != 0 {
-            return None;
-        }
-        let (place, words, seen) = part.at(part.head())?;
-        if !seen.is_full_at(place) {
-            let nothing = seen.is_empty_at(place) && part.next().load(Ordering::Acquire) == 0;
-            return nothing.then_some(Quick::Empty);
-        }
-        let (state, payload) = words.split_first()?;
-        let length = seen.length() as usize;
-        if length > SmallCopy::ROOM.min(payload.len() * 8) {
-            return None;
-        }
-        let slot = Slot::over(state);
-        self.announce(me, &part, place.index(), POP);
-        let Claim::Mine { wake } = slot.claim_to_read(seen, me.owner()) else {
-            me.intent.set(Field::Op, 0); // lost
-            return None;
-        };
-        part.advance(part.head(), place, place.after(part.slots));
-        out.load(payload, length);
-        // LINEARIZES: the pop. Release: the next producer of the slot writes after our loads.
-        slot.free(seen.lap());
-        if wake {
-            let _ = self.wake_and_end_pop(me, slot, false); // the item is ours, whatever becomes of this
-        }
-        me.intent.set(Field::Op, 0);
-        Some(Quick::Item)
-    }
-
     #[inline(always)]
     fn end_pop(&self, me: &Me<'_>, slot: Slot<'_>, wake: bool, handles: bool) -> Step<Pop> {
         if wake {
@@ -135,7 +92,7 @@ impl Ring {
     /// The wake-up before the end: a thread that dies between leaves its intent, and recovery wakes all.
     #[cold]
     #[inline(never)]
-    fn wake_and_end_pop(&self, me: &Me<'_>, slot: Slot<'_>, handles: bool) -> Step<Pop> {
+    pub(super) fn wake_and_end_pop(&self, me: &Me<'_>, slot: Slot<'_>, handles: bool) -> Step<Pop> {
         wake::wake_producer(&self.shape, me.segment, slot)?;
         me.intent.set(Field::Op, 0);
         Ok(Pop::Item { handles })
@@ -172,7 +129,7 @@ impl Ring {
         slot: Slot<'a>,
         seen: Seen,
     ) -> Option<Claimed<'a>> {
-        self.announce(me, part, index, POP);
+        self.announce(me, part.cell(index), POP);
         match slot.claim_to_read(seen, me.owner()) {
             Claim::Mine { wake } => Some(Claimed::Slot { slot, part: *part, index, seen, wake }),
             Claim::Lost => None,
@@ -207,7 +164,7 @@ impl Ring {
             match find_at(place, seen, part.slots)? {
                 Find::Item => {
                     if let Some(claimed) = self.try_take(me, part, place.index(), slot, seen) {
-                        part.advance(part.head(), hint, place.after(part.slots));
+                        Part::advance(part.head(), hint, place.after(part.slots));
                         return Ok(Some(claimed));
                     }
                 }
@@ -220,7 +177,7 @@ impl Ring {
                     }
                 }
                 found @ (Find::Nothing | Find::Blocked) => {
-                    part.advance(part.head(), hint, place);
+                    Part::advance(part.head(), hint, place);
                     if part.next().load(Ordering::Acquire) == 0 {
                         return Ok(Some(Claimed::None(Pop::Empty)));
                     }

@@ -30,7 +30,8 @@ use super::{Push, Ring, wake};
 use crate::error::{Error, ErrorKind};
 use crate::mem::{Field, Me, Op, OpKind, Step, Stop, store_bytes};
 
-const PUSH: u64 = Op::new(OpKind::RingPush).pack();
+/// The operation.
+pub(super) const PUSH: u64 = Op::new(OpKind::RingPush).pack();
 /// Phase of a push with a block that has claimed its slot.
 pub(super) const CLAIMED: u8 = 1;
 const PUSH_CLAIMED: u64 = Op { kind: OpKind::RingPush, phase: CLAIMED, argument: 0 }.pack();
@@ -78,34 +79,6 @@ impl Ring {
         }
     }
 
-    /// [`Ring::push`] of an item without handles that fits a slot of a ring which is neither contended nor ended nor full: one
-    /// straight line. `None`: nothing has happened.
-    #[cfg_attr(not(debug_assertions), inline(always))]
-    pub fn push_quickly(&self, me: &Me<'_>, bytes: &[u8]) -> Option<()> {
-        let part = self.first_part(me.segment, &self.push_at)?;
-        let (place, words, seen) = part.at(part.tail())?;
-        let open = part.next().load(Ordering::Acquire) == 0;
-        if bytes.len() > self.shape.inline as usize || !open || !seen.is_empty_at(place) {
-            return None;
-        }
-        let (state, payload) = words.split_first()?;
-        let slot = Slot::over(state);
-        self.announce(me, &part, place.index(), PUSH);
-        let Claim::Mine { wake } = slot.claim_to_write(seen, me.owner()) else {
-            me.intent.set(Field::Op, 0); // lost
-            return None;
-        };
-        part.advance(part.tail(), place, place.after(part.slots));
-        store_bytes(payload, bytes);
-        // LINEARIZES: the push. Release: the consumer that sees FULL sees the bytes.
-        slot.publish(place.lap(), bytes.len() as u64);
-        if wake {
-            let _ = self.wake_and_end_push(me, slot); // the item is queued, whatever becomes of this
-        }
-        me.intent.set(Field::Op, 0);
-        Some(())
-    }
-
     #[inline(always)]
     fn end_push(&self, me: &Me<'_>, slot: Slot<'_>, wake: bool) -> Step<Push> {
         if wake {
@@ -118,7 +91,7 @@ impl Ring {
     /// The wake-up before the end: a thread that dies between leaves its intent, and recovery wakes all.
     #[cold]
     #[inline(never)]
-    fn wake_and_end_push(&self, me: &Me<'_>, slot: Slot<'_>) -> Step<Push> {
+    pub(super) fn wake_and_end_push(&self, me: &Me<'_>, slot: Slot<'_>) -> Step<Push> {
         wake::wake_consumer(&self.shape, me.segment, slot)?;
         me.intent.set(Field::Op, 0);
         Ok(Push::Done)
@@ -168,10 +141,10 @@ impl Ring {
         slot: Slot<'a>,
         seen: Seen,
     ) -> Option<Claimed<'a>> {
-        self.announce(me, &part, place.index(), PUSH);
+        self.announce(me, part.cell(place.index()), PUSH);
         match slot.claim_to_write(seen, me.owner()) {
             Claim::Mine { wake } => {
-                part.advance(part.tail(), hint, place.after(part.slots));
+                Part::advance(part.tail(), hint, place.after(part.slots));
                 Some(Claimed::Slot { slot, part, place, wake })
             }
             Claim::Lost => None,
@@ -212,12 +185,12 @@ impl Ring {
                 }
                 Room::Occupied(state) => {
                     part.heal_returned(state);
-                    part.advance(part.tail(), hint, place);
+                    Part::advance(part.tail(), hint, place);
                     if !self.shape.unbounded {
                         wake::check_claim(me.segment, slot, seen)?;
                         return Ok(Claimed::None(Push::Full));
                     }
-                    self.announce(me, &part, place.index(), PUSH);
+                    self.announce(me, part.cell(place.index()), PUSH);
                     self.extend(me, &part)?;
                 }
                 // Sealed by a consumer that saw `next` set; so shall we.
@@ -229,9 +202,9 @@ impl Ring {
 
     /// Records in the intent what is about to be claimed.
     #[inline(always)]
-    pub(super) fn announce(&self, me: &Me<'_>, part: &Part<'_>, index: u32, op: u64) {
+    pub(super) fn announce(&self, me: &Me<'_>, cell: u64, op: u64) {
         me.intent.set(Field::Object, self.shape.root);
-        me.intent.set(Field::Cell, part.cell(index));
+        me.intent.set(Field::Cell, cell);
         me.intent.set(Field::Op, op);
     }
 }

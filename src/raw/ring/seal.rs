@@ -40,7 +40,7 @@ impl Ring {
     /// `Corrupted`.
     pub fn close(&self, me: &Me<'_>) -> Step<()> {
         let mut part = self.shape.last_part(me.segment, self.push_part(me.segment)?)?;
-        self.announce(me, &part, 0, SEAL);
+        self.announce(me, part.cell(0), SEAL);
         // LINEARIZES: the close. AcqRel: who sees it sees what this thread has pushed before.
         while part.next().cas(0, CLOSED, Ordering::AcqRel).is_err_and(|found| found != CLOSED) {
             part = self.shape.last_part(me.segment, part)?;

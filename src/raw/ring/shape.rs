@@ -128,20 +128,26 @@ impl Shape {
     }
 }
 
-/// The first part, found without arithmetic: that of every bounded ring and of most unbounded ones.
+/// The first part, found with little arithmetic: that of every bounded ring and of most unbounded ones.
 #[derive(Clone, Copy)]
 pub(super) struct FirstPart {
-    name: PartName,
+    /// Its name.
+    pub name: PartName,
+    /// Its slots.
+    pub slots: u32,
     words: usize,
-    slots: u32,
     stride: usize,
+    /// Byte offset of its first slot.
+    cells: u64,
 }
 
 impl FirstPart {
     /// Of a ring of this shape.
     pub fn of(shape: &Shape) -> FirstPart {
         let (slots, stride) = (shape.first, shape.stride());
-        FirstPart { name: PartName::new(0, shape.root), words: HEADER + slots as usize * stride, slots, stride }
+        let words = HEADER + slots as usize * stride;
+        let cells = shape.root + HEADER as u64 * WORD;
+        FirstPart { name: PartName::new(0, shape.root), words, slots, stride, cells }
     }
 
     /// The part, if that is the one called `name`.
@@ -152,6 +158,12 @@ impl FirstPart {
         }
         let words = segment.words(self.name.offset(), self.words).ok()?;
         Some(Part { words, name, slots: self.slots, stride: self.stride })
+    }
+
+    /// Byte offset of the word of slot `index`, which is one of its slots.
+    #[inline(always)]
+    pub fn cell(&self, index: u32) -> u64 {
+        self.cells + u64::from(index) * (self.stride as u64 * WORD)
     }
 }
 

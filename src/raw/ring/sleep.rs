@@ -3,8 +3,8 @@
 //! # Algorithm
 //!
 //! Spin for some microseconds. Then the first to wait sets `waiting` in the very slot word that the other side must
-//! claim next, and sleeps on it; whoever comes while it is set sleeps on the *follow* futex, at the value read before
-//! it looked. The claim sees `waiting` and wakes one sleeper of the slot, or of follow if there was none.
+//! claim next, and sleeps on it; whoever comes while it is set is counted at the *follow* futex and sleeps on it, at the
+//! value read before it looked. The claim sees `waiting` and wakes one sleeper of the slot, or of follow if there was none.
 //!
 //! # Thread safety and invariants
 //!
@@ -19,21 +19,27 @@
 //!
 //! A sleeper or a waker that dies costs the others a slice; recovery wakes all.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32 as LocalU32, Ordering};
 use std::time::Duration;
 
 use super::Ring;
+use super::part::Part;
 use super::place::{Find, Room, find_at, room_at};
 use super::slot::{Seen, Slot, State};
-use super::wake::{BUSY_SLICE, Side, check_claim, follow, pass_baton};
+use super::wake::{BUSY_SLICE, Side, announce_sleeper, check_claim, follow, pass_baton};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mem::{Segment, Step, Word};
 use crate::os;
 use crate::raw::wait::{Deadline, Next, Waiter};
 
-/// Least and greatest time of spinning, in nanoseconds.
-const SPIN_LEAST: u64 = 5_000;
-pub(super) const SPIN_MOST: u64 = 20_000;
+/// Least and greatest time of spinning, in nanoseconds. Below the least it is none at all: where the other side has no
+/// processor of its own, all of it would be lost.
+const SPIN_LEAST: u64 = 1_000;
+const SPIN_MOST: u64 = 20_000;
+/// Of so many waits that end in sleep, one spins as long as it may before, to learn whether it would pay again.
+const PROBE: u32 = 64;
+/// Of so many waits that end in sleep, one looks for the dead even if it was woken to something else.
+const LOOK_AFTER: u32 = 16;
 /// Slots that a sleeper looks through after each slice.
 const WINDOW: u32 = 1024;
 
@@ -69,6 +75,57 @@ pub enum Turn {
     TimedOut,
 }
 
+/// What this process has learnt about waiting for a ring: how long it has paid to spin, and how many waits ended in sleep.
+pub(super) struct Habit {
+    nanos: LocalU32,
+    sleeps: LocalU32,
+}
+
+impl Habit {
+    /// Before the first wait.
+    pub fn new() -> Habit {
+        Habit { nanos: LocalU32::new(SPIN_MOST as u32), sleeps: LocalU32::new(0) }
+    }
+
+    /// How long to spin this time.
+    fn patience(&self) -> u64 {
+        if self.sleeps.load(Ordering::Relaxed) % PROBE == PROBE - 1 { SPIN_MOST } else { self.nanos() } // local
+    }
+
+    fn nanos(&self) -> u64 {
+        u64::from(self.nanos.load(Ordering::Relaxed)) // local
+    }
+
+    /// Spinning was of use, after `spent` nanoseconds of it.
+    fn note_success(&self, spent: u64) {
+        let nanos = self.nanos();
+        if nanos < SPIN_MOST {
+            let longer = (nanos + nanos / 4).max(4 * spent).clamp(SPIN_LEAST, SPIN_MOST);
+            self.nanos.store(longer as u32, Ordering::Relaxed); // local
+        }
+    }
+
+    /// It was not.
+    fn note_sleep(&self) {
+        let nanos = self.nanos();
+        let shorter = nanos - nanos / 8;
+        self.nanos.store(if shorter < SPIN_LEAST { 0 } else { shorter as u32 }, Ordering::Relaxed); // local
+        self.sleeps.fetch_add(1, Ordering::Relaxed); // local
+    }
+
+    /// Whether to look for the dead even if there is something else to do.
+    fn is_look_due(&self) -> bool {
+        self.sleeps.load(Ordering::Relaxed).is_multiple_of(LOOK_AFTER) // local
+    }
+}
+
+impl Clone for Habit {
+    fn clone(&self) -> Habit {
+        let copy = |word: &LocalU32| LocalU32::new(word.load(Ordering::Relaxed)); // local
+        Habit { nanos: copy(&self.nanos), sleeps: copy(&self.sleeps) }
+    }
+}
+
 /// One wait, from the first look to the end. Dropping it passes the baton on.
 ///
 /// ```text
@@ -84,6 +141,8 @@ pub struct Sleeper<'a> {
     side: Side,
     slices: Waiter,
     slept: bool,
+    /// Whether we are counted among the sleepers of follow.
+    announced: bool,
     /// The word that we have set `waiting` in.
     marked: Option<(u64, Seen)>,
     /// Where the next look for the dead begins.
@@ -103,7 +162,7 @@ impl Ring {
 
     fn wait<'a>(&'a self, segment: &'a Segment, deadline: Deadline, side: Side) -> Sleeper<'a> {
         let slices = Waiter::spinning(deadline, 0);
-        Sleeper { ring: self, segment, side, slices, slept: false, marked: None, cursor: 0 }
+        Sleeper { ring: self, segment, side, slices, slept: false, announced: false, marked: None, cursor: 0 }
     }
 }
 
@@ -144,6 +203,10 @@ impl<'a> Sleeper<'a> {
             Next::Sleep(slice) => {
                 if let Some(rest) = self.rest(look, turn)? {
                     rest.word.wait(rest.low, slice.min(rest.most));
+                }
+                // Where things move, whoever comes by meets the claims of the dead sooner or later.
+                if !self.ring.habit.is_look_due() && matches!(self.look()?, Look::Ready) {
+                    return Ok(Turn::Ready);
                 }
             }
         }
@@ -193,7 +256,14 @@ impl<'a> Sleeper<'a> {
                 self.slept = true;
                 match self.marked == Some((cell, seen)) {
                     true => Some(slot.rest(seen, Duration::MAX)),
-                    false => Some(Rest { word: self.follow()?, low: turn as u32, most: Duration::MAX }),
+                    false => {
+                        let follow = self.follow()?;
+                        if !self.announced {
+                            announce_sleeper(follow);
+                            self.announced = true;
+                        }
+                        Some(Rest { word: follow, low: turn as u32, most: Duration::MAX })
+                    }
                 }
             }
             Look::Idle { slot, cell, seen } => slot.mark_waiting(seen).map(|marked| {
@@ -208,12 +278,15 @@ impl<'a> Sleeper<'a> {
     /// # Errors
     /// `Corrupted`.
     pub fn spin(&self) -> Step<bool> {
-        let patience = self.ring.spin.load(Ordering::Relaxed); // local
-        let mut end = 0;
+        let patience = self.ring.habit.patience();
+        let (mut start, mut spent) = (0, 0);
         for round in 0u32.. {
+            if patience == 0 {
+                break; // it would be the first look of `turn`
+            }
             if matches!(self.look()?, Look::Ready) {
-                if round > 0 && patience < SPIN_MOST {
-                    self.ring.spin.store((patience + patience / 4).min(SPIN_MOST), Ordering::Relaxed); // local
+                if round > 0 {
+                    self.ring.habit.note_success(spent);
                 }
                 return Ok(true);
             }
@@ -221,13 +294,14 @@ impl<'a> Sleeper<'a> {
             (0..1 << round.min(4)).for_each(|_| os::pause());
             if round % 4 == 0 {
                 let now = os::now_nanos();
-                end = if end == 0 { now + patience } else { end };
-                if now >= end {
+                start = if start == 0 { now } else { start };
+                spent = now - start;
+                if spent >= patience {
                     break;
                 }
             }
         }
-        self.ring.spin.store((patience - patience / 8).max(SPIN_LEAST), Ordering::Relaxed); // local
+        self.ring.habit.note_sleep();
         Ok(false)
     }
 
@@ -258,7 +332,7 @@ impl<'a> Sleeper<'a> {
                 Find::Beyond(further) => place = further,
                 Find::Writing => return Ok(Look::Busy { slot, seen }),
                 found @ (Find::Nothing | Find::Blocked) => {
-                    part.advance(part.head(), hint, place);
+                    Part::advance(part.head(), hint, place);
                     // After the slot was seen EMPTY: who closes from now on finds it in our `waiting`'s way.
                     return Ok(if part.next().load(Ordering::Acquire) != 0 {
                         Look::Ready
@@ -284,7 +358,7 @@ impl<'a> Sleeper<'a> {
                 Room::Beyond(further) => place = further,
                 Room::Free | Room::Sealed | Room::Occupied(State::Buried) => return Ok(Look::Ready),
                 Room::Occupied(state) => {
-                    part.advance(part.tail(), hint, place);
+                    Part::advance(part.tail(), hint, place);
                     return Ok(if part.next().load(Ordering::Acquire) != 0 || self.ring.shape.unbounded {
                         Look::Ready
                     } else if state == State::Full {
@@ -320,7 +394,7 @@ impl Drop for Sleeper<'_> {
         if self.slept
             && let Ok(follow) = self.follow()
         {
-            pass_baton(follow, 1);
+            pass_baton(follow, 1, self.announced);
         }
     }
 }

@@ -206,6 +206,16 @@ impl<'a> Slot<'a> {
         }
     }
 
+    /// [`claim_to_read`](Slot::claim_to_read) of what was seen FULL.
+    #[inline(always)]
+    pub fn claim_full_to_read(self, seen: Seen, owner: u64) -> Claim {
+        debug_assert_eq!(seen.state(), State::Full);
+        match self.0.cas(seen.0, seen.0 & (LAP | LENGTH) | owner << OWNER_SHIFT | READING, Ordering::AcqRel) {
+            Ok(_) => Claim::Mine { wake: seen.is_waiting() },
+            Err(_) => Claim::Lost,
+        }
+    }
+
     /// READING(L, me) to EMPTY(L + 1). Release: the next producer's stores come after our loads.
     #[inline(always)]
     pub fn free(self, lap: u32) {

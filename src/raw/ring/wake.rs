@@ -46,17 +46,31 @@ pub(super) fn follow<'a>(shape: &Shape, segment: &'a Segment, side: Side) -> Res
     })
 }
 
-/// Raises a follow futex and wakes `count` of its sleepers. Release: who sees it raised sees what there is to see.
-pub(super) fn pass_baton(follow: &Word, count: u32) {
-    follow.fetch_add(1, Ordering::AcqRel);
-    follow.wake(count);
+/// One sleeper in a follow word: `sleepers:32 | sequence:32`. The sequence is the futex, and may carry.
+const SLEEPER: u64 = 1 << 32;
+
+/// Says that somebody is about to sleep on a follow futex at a sequence that it has read before. Who passes the baton from
+/// now on knows it; who did so before has raised the sequence, so the sleep ends at once.
+pub(super) fn announce_sleeper(follow: &Word) {
+    follow.fetch_add(SLEEPER, Ordering::AcqRel);
+}
+
+/// Raises a follow futex and wakes `count` of its sleepers, if there are any. Release: who sees it raised sees what there is
+/// to see. `leaves`: one that has announced itself leaves.
+pub(super) fn pass_baton(follow: &Word, count: u32, leaves: bool) {
+    let leaving = if leaves { SLEEPER } else { 0 };
+    let before = follow.fetch_add(1u64.wrapping_sub(leaving), Ordering::AcqRel);
+    // A sleeper that was killed stays counted, which costs vain wake-ups.
+    if before.wrapping_sub(leaving) >= SLEEPER {
+        follow.wake(count);
+    }
 }
 
 /// The wake-up owed by a producer whose claim of `slot` saw a waiting consumer.
 #[cold]
 pub(super) fn wake_consumer(shape: &Shape, segment: &Segment, slot: Slot<'_>) -> Result<()> {
     if slot.wake(1) == 0 {
-        pass_baton(follow(shape, segment, Side::Item)?, 1);
+        pass_baton(follow(shape, segment, Side::Item)?, 1, false);
     }
     Ok(())
 }
@@ -65,7 +79,7 @@ pub(super) fn wake_consumer(shape: &Shape, segment: &Segment, slot: Slot<'_>) ->
 #[cold]
 pub(super) fn wake_producer(shape: &Shape, segment: &Segment, slot: Slot<'_>) -> Result<()> {
     if slot.wake(1) == 0 {
-        pass_baton(follow(shape, segment, Side::Room)?, 1);
+        pass_baton(follow(shape, segment, Side::Room)?, 1, false);
     }
     Ok(())
 }
@@ -76,7 +90,7 @@ pub(super) fn seal_and_wake(shape: &Shape, segment: &Segment, slot: Slot<'_>, se
     let sealed = slot.seal(seen);
     if sealed && seen.is_waiting() {
         slot.wake(u32::MAX);
-        pass_baton(follow(shape, segment, Side::Item)?, u32::MAX);
+        pass_baton(follow(shape, segment, Side::Item)?, u32::MAX, false);
     }
     Ok(sealed)
 }
@@ -89,8 +103,8 @@ pub(super) fn wake_everybody(shape: &Shape, segment: &Segment, part: &Part<'_>) 
     let slot = part.slot(true_tail(part)?.index());
     slot.unmark_waiting(slot.look());
     slot.wake(u32::MAX);
-    pass_baton(follow(shape, segment, Side::Item)?, u32::MAX);
-    pass_baton(follow(shape, segment, Side::Room)?, u32::MAX);
+    pass_baton(follow(shape, segment, Side::Item)?, u32::MAX, false);
+    pass_baton(follow(shape, segment, Side::Room)?, u32::MAX, false);
     Ok(())
 }
 
