@@ -41,6 +41,11 @@ impl<'a> Encoded<'a> {
         !self.handles.is_empty()
     }
 
+    /// Whether the value holds handles of other segments than this.
+    pub(crate) fn has_handles_beside(&self, segment: SegmentId) -> bool {
+        self.handles.iter().any(|(of, _)| *of != segment)
+    }
+
     /// The objects of `segment` that the value holds handles of.
     #[cold]
     pub(crate) fn handles_of(&self, segment: SegmentId) -> Vec<ObjectId> {
