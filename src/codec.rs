@@ -137,6 +137,20 @@ pub(crate) fn inside<R>(segment: SegmentId, encode: impl FnOnce() -> R) -> R {
     encode()
 }
 
+/// Encodes what is to be stored in `segment`, as [`inside`], at the cost of a second time if there are handles in it, and of
+/// nothing if there are none.
+#[inline(always)]
+pub(crate) fn encode_inside<T: ?Sized, C: Encode<T>, R>(
+    segment: SegmentId,
+    value: &T,
+    f: impl FnOnce(Encoded<'_>) -> R,
+) -> Result<R> {
+    C::with_encoded(value, |encoded| match encoded.has_handles() && !is_inside(segment) {
+        true => inside(segment, || C::with_encoded(value, f)),
+        false => Ok(f(encoded)),
+    })?
+}
+
 /// Whether what is being encoded stays in `segment`.
 pub(crate) fn is_inside(segment: SegmentId) -> bool {
     INSIDE.get() == Some(segment)

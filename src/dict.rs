@@ -2,8 +2,9 @@
 
 use std::borrow::Borrow;
 use std::marker::PhantomData;
+use std::ops::Deref;
 
-use crate::codec::{Auto, Codec, Encode, Encoded, fingerprint};
+use crate::codec::{Auto, Codec, Encode, Encoded, encode_inside, fingerprint};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::{Handle, handle_traits};
 use crate::mem::{Segment, Stop};
@@ -18,7 +19,7 @@ use crate::raw::{collect, names, recovery};
 /// hash buckets, others in blocks of their own.
 ///
 /// A handle is `Clone + Send + Sync` and a serde value: send it to another process by whatever means, or store it in
-/// another container. Equality of handles is identity of the dict.
+/// another container. Equality of handles is identity of the dict. Handles in keys and in values keep alive what they name.
 ///
 /// # Crash
 /// Every operation is all or nothing when its process is killed at any instruction, and holds up nobody: whoever next
@@ -96,13 +97,19 @@ impl<K, V, KC: Codec<K>, VC: Codec<V>> Dict<K, V, KC, VC> {
 
     /// Encodes a key, padded to whole words where entries are stored in place, and hashes it.
     #[inline(always)]
-    pub(crate) fn with_key<Q: ?Sized, R>(&self, key: &Q, f: impl FnOnce(&Segment, u64, &[u8]) -> Result<R>) -> Result<R>
+    pub(crate) fn with_key<Q: ?Sized, R>(
+        &self,
+        key: &Q,
+        f: impl FnOnce(&Segment, u64, &Key<'_>) -> Result<R>,
+    ) -> Result<R>
     where
         KC: Encode<Q>,
     {
         let segment = self.segment()?;
-        KC::with_encoded(key, |encoded| {
-            with_padded(Self::shape(), encoded.bytes(), |key| f(segment, segment.hash(key), key))
+        encode_inside::<Q, KC, _>(segment.id(), key, |encoded| {
+            with_padded(Self::shape(), encoded.bytes(), |bytes| {
+                f(segment, segment.hash(bytes), &Key { bytes, encoded })
+            })
         })?
     }
 
@@ -313,7 +320,7 @@ impl<K, V, KC: Codec<K>, VC: Codec<V>> Dict<K, V, KC, VC> {
         KC: Encode<Q>,
     {
         let expected = match expected {
-            Some(value) => Some(VC::with_encoded(value, |encoded| encoded.bytes().to_vec())?),
+            Some(value) => Some(encode_inside::<V, VC, _>(self.segment()?.id(), value, |e| e.bytes().to_vec())?),
             None => None,
         };
         self.with_key(key, |segment, hash, key| {
@@ -491,8 +498,8 @@ impl<K, V, KC: Codec<K>, VC: Codec<V>> Dict<K, V, KC, VC> {
     }
 
     #[inline(always)]
-    fn put_quickly(&self, segment: &Segment, hash: u64, key: &[u8], encoded: &Encoded<'_>) -> Option<Quick> {
-        if encoded.has_handles() {
+    fn put_quickly(&self, segment: &Segment, hash: u64, key: &Key<'_>, encoded: &Encoded<'_>) -> Option<Quick> {
+        if encoded.has_handles() || key.encoded.has_handles() {
             return None;
         }
         with_padded(Self::shape(), encoded.bytes(), |value| {
@@ -503,7 +510,14 @@ impl<K, V, KC: Codec<K>, VC: Codec<V>> Dict<K, V, KC, VC> {
     /// What remains to be done of an insertion after its short way.
     #[cold]
     #[inline(never)]
-    fn insert_slowly(&self, segment: &Segment, hash: u64, key: &[u8], value: &V, quick: Option<Quick>) -> Result<bool> {
+    fn insert_slowly(
+        &self,
+        segment: &Segment,
+        hash: u64,
+        key: &Key<'_>,
+        value: &V,
+        quick: Option<Quick>,
+    ) -> Result<bool> {
         match quick {
             Some(quick) => collect::note_garbage(segment).map(|()| !quick.existed),
             None => Ok(!self.put(segment, hash, key, value, Expect::Any, None)?.existed),
@@ -514,13 +528,14 @@ impl<K, V, KC: Codec<K>, VC: Codec<V>> Dict<K, V, KC, VC> {
         &self,
         segment: &Segment,
         hash: u64,
-        key: &[u8],
+        key: &Key<'_>,
         value: &V,
         expect: Expect<'_>,
         old: Option<&mut ValueCopy>,
     ) -> Result<Put> {
-        VC::with_encoded(value, |encoded| {
-            let handles = self.prepare_handles(segment, &encoded)?;
+        encode_inside::<V, VC, _>(segment.id(), value, |encoded| {
+            let mut handles = self.prepare_handles(segment, &encoded)?;
+            handles.extend(self.prepare_handles(segment, &key.encoded)?);
             with_padded(Self::shape(), encoded.bytes(), |value| {
                 self.put_bytes(segment, hash, key, value, &handles, expect, old)
             })
@@ -574,10 +589,25 @@ impl<K, V, KC: Codec<K>, VC: Codec<V>> Dict<K, V, KC, VC> {
         Ok(put)
     }
 
-    /// Marks the objects that the value holds, and this dict as one that holds objects, before the value is stored.
+    /// Marks the objects that the key or value holds, and this dict as one that holds objects, before the value is stored.
     #[inline]
     fn prepare_handles(&self, segment: &Segment, encoded: &Encoded<'_>) -> Result<Vec<u64>> {
         prepare_handles(segment, self.handle.hold.id(), encoded)
+    }
+}
+
+/// A key as it is stored: padded bytes, and what it was encoded as.
+pub(crate) struct Key<'a> {
+    bytes: &'a [u8],
+    encoded: Encoded<'a>,
+}
+
+impl Deref for Key<'_> {
+    type Target = [u8];
+
+    #[inline(always)]
+    fn deref(&self) -> &[u8] {
+        self.bytes
     }
 }
 

@@ -57,6 +57,50 @@ fn b18_dropping_or_clearing_the_outer_keeps_what_is_held_and_frees_what_is_not()
     manager.check().unwrap();
 }
 
+/// Handles in keys hold as those in values do, and equal keys are found from every process.
+#[test]
+fn b18_handles_in_keys_hold_too() {
+    commons::init_test!();
+    type Keyed = Dict<(Dict<u64, u64>, u8), u64>;
+    fn look((keyed, key): (Keyed, Dict<u64, u64>)) -> Option<u64> {
+        let key = (key, 1);
+        keyed.insert(&key, &2).unwrap();
+        keyed.fetch_add(&key, 1).unwrap();
+        keyed.update(&key, |n| n.map(|n| n * 10)).unwrap();
+        assert_eq!(keyed.compare_exchange(&key, Some(&30), Some(&31)).unwrap(), commons::Exchange::Done);
+        assert_eq!(keyed.get_or_insert(&(key.0.clone(), 2), &7).unwrap(), 7);
+        keyed.get(&key).unwrap()
+    }
+    let manager = Manager::new().unwrap();
+    let (keyed, key): (Keyed, _) = (manager.dict().unwrap(), manager.dict().unwrap());
+    key.insert(&5, &6).unwrap();
+    keyed.insert(&(key.clone(), 1), &1).unwrap();
+    assert_eq!(Process::spawn((keyed.clone(), key.clone()), look).unwrap().join().unwrap(), Some(31));
+    assert_eq!(keyed.len().unwrap(), 2);
+    drop(key);
+    assert_eq!(objects(&manager), 2);
+    let ((key, _), _) = keyed.iter().next().unwrap().unwrap();
+    assert_eq!(key.get(&5).unwrap(), Some(6));
+    assert_eq!((keyed.pop(&(key.clone(), 1)).unwrap(), keyed.remove(&(key.clone(), 2)).unwrap()), (Some(31), true));
+    drop(key);
+    assert_eq!(objects(&manager), 1);
+    manager.check().unwrap();
+}
+
+/// A handle in a value is the same value from whatever process it came.
+#[test]
+fn b18_handles_compare_alike_from_every_process() {
+    commons::init_test!();
+    fn exchange((dict, inner): (Dict<u64, List<u8>>, List<u8>)) -> bool {
+        dict.compare_exchange(&1, Some(&inner), None).unwrap() == commons::Exchange::Done
+    }
+    let manager = Manager::new().unwrap();
+    let (dict, inner) = (manager.dict().unwrap(), manager.list().unwrap());
+    dict.insert(&1, &inner).unwrap();
+    assert!(Process::spawn((dict.clone(), inner), exchange).unwrap().join().unwrap());
+    assert!(dict.is_empty().unwrap());
+}
+
 #[test]
 fn b19_a_plain_nested_value_comes_back_as_a_copy() {
     let manager = Manager::new().unwrap();
