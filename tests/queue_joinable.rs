@@ -65,7 +65,7 @@ fn a_loan_becomes_an_item_without_a_copy_of_it() {
             loan.write_at(from, &bytes).unwrap();
             model[from..from + count].copy_from_slice(&bytes);
         }
-        assert_eq!(loan.write_at(length, b"x").unwrap_err().kind(), ErrorKind::InvalidInput);
+        assert_eq!(loan.write_at(length, b"x").unwrap_err().kind(), ErrorKind::OutOfRange);
         manager.check().unwrap();
         loan.commit().unwrap();
         let lease = queue.lease().unwrap();
@@ -73,7 +73,7 @@ fn a_loan_becomes_an_item_without_a_copy_of_it() {
         let mut middle = vec![0; length / 2];
         lease.read_at(length / 3, &mut middle).unwrap();
         assert_eq!(middle, model[length / 3..][..length / 2]);
-        assert_eq!(lease.read_at(1, &mut vec![0; length]).unwrap_err().kind(), ErrorKind::InvalidInput);
+        assert_eq!(lease.read_at(1, &mut vec![0; length]).unwrap_err().kind(), ErrorKind::OutOfRange);
         assert_eq!(lease.get().unwrap(), model);
         lease.ack().unwrap();
     }
