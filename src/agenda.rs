@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::codec::Codec;
-use crate::dict::prepare_handles;
+use crate::dict::{prepare_handles, with_room};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::Handle;
 use crate::mem::Segment;
@@ -91,7 +91,8 @@ pub(crate) fn put<T, C: Codec<T>>(
     let segment = handle.hold.segment()?;
     C::with_encoded(item, |encoded| {
         let handles = prepare_handles(segment, handle.hold.id(), &encoded)?;
-        let attempt = || done(recovery::run(segment, |me| agenda.put(me, priority, encoded.bytes(), &handles))?);
+        let put = || recovery::run(segment, |me| agenda.put(me, priority, encoded.bytes(), &handles));
+        let attempt = || done(with_room(segment, put)?);
         let done = try_until(segment, agenda, patience, |deadline| agenda.wait_for_room(segment, deadline), attempt)?;
         Ok(if done.is_some() { Put::Done } else { Put::Full })
     })?

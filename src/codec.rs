@@ -41,6 +41,11 @@ impl<'a> Encoded<'a> {
         !self.handles.is_empty()
     }
 
+    /// Whether the value holds handles of other segments than this.
+    pub(crate) fn has_handles_beside(&self, segment: SegmentId) -> bool {
+        self.handles.iter().any(|(of, _)| *of != segment)
+    }
+
     /// The objects of `segment` that the value holds handles of.
     #[cold]
     pub(crate) fn handles_of(&self, segment: SegmentId) -> Vec<ObjectId> {
@@ -130,6 +135,20 @@ pub(crate) fn inside<R>(segment: SegmentId, encode: impl FnOnce() -> R) -> R {
     }
     let _outer = Restore(INSIDE.replace(Some(segment)));
     encode()
+}
+
+/// Encodes what is to be stored in `segment`, as [`inside`], at the cost of a second time if there are handles in it, and of
+/// nothing if there are none.
+#[inline(always)]
+pub(crate) fn encode_inside<T: ?Sized, C: Encode<T>, R>(
+    segment: SegmentId,
+    value: &T,
+    f: impl FnOnce(Encoded<'_>) -> R,
+) -> Result<R> {
+    C::with_encoded(value, |encoded| match encoded.has_handles() && !is_inside(segment) {
+        true => inside(segment, || C::with_encoded(value, f)),
+        false => Ok(f(encoded)),
+    })?
 }
 
 /// Whether what is being encoded stays in `segment`.

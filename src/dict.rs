@@ -2,10 +2,11 @@
 
 use std::borrow::Borrow;
 use std::marker::PhantomData;
+use std::ops::Deref;
 
 use zerocopy::IntoBytes;
 
-use crate::codec::{Auto, Codec, Encode, Encoded, fingerprint};
+use crate::codec::{Auto, Codec, Encode, Encoded, encode_inside, fingerprint};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::{Handle, handle_traits};
 use crate::mem::{Segment, Stop};
@@ -20,7 +21,7 @@ use crate::raw::{collect, names, recovery};
 /// hash buckets, others in blocks of their own.
 ///
 /// A handle is `Clone + Send + Sync` and a serde value: send it to another process by whatever means, or store it in
-/// another container. Equality of handles is identity of the dict.
+/// another container. Equality of handles is identity of the dict. Handles in keys and in values keep alive what they name.
 ///
 /// # Crash
 /// Every operation is all or nothing when its process is killed at any instruction, and holds up nobody: whoever next
@@ -97,13 +98,19 @@ impl<K, V, KC: Codec<K>, VC: Codec<V>> Dict<K, V, KC, VC> {
 
     /// Encodes a key, padded to whole words where entries are stored in place, and hashes it.
     #[inline(always)]
-    pub(crate) fn with_key<Q: ?Sized, R>(&self, key: &Q, f: impl FnOnce(&Segment, u64, &[u8]) -> Result<R>) -> Result<R>
+    pub(crate) fn with_key<Q: ?Sized, R>(
+        &self,
+        key: &Q,
+        f: impl FnOnce(&Segment, u64, &Key<'_>) -> Result<R>,
+    ) -> Result<R>
     where
         KC: Encode<Q>,
     {
         let segment = self.segment()?;
-        KC::with_encoded(key, |encoded| {
-            with_padded(Self::shape(), encoded.bytes(), |key| f(segment, segment.hash(key), key))
+        encode_inside::<Q, KC, _>(segment.id(), key, |encoded| {
+            with_padded(Self::shape(), encoded.bytes(), |bytes| {
+                f(segment, segment.hash(bytes), &Key { bytes, encoded })
+            })
         })?
     }
 
@@ -212,7 +219,7 @@ impl<K, V, KC: Codec<K>, VC: Codec<V>> Dict<K, V, KC, VC> {
                 self.table.put_inline_quickly(segment, segment.hash_words(&key), &key, &value)
             },
             boxed => self.with_key(key, |segment, hash, key| {
-                VC::with_encoded(value, |value| match value.has_handles() {
+                VC::with_encoded(value, |value| match value.has_handles() || key.encoded.has_handles() {
                     true => None,
                     false => self.table.put_boxed_quickly(segment, hash, key, value.bytes()),
                 })
@@ -347,7 +354,7 @@ impl<K, V, KC: Codec<K>, VC: Codec<V>> Dict<K, V, KC, VC> {
         KC: Encode<Q>,
     {
         let expected = match expected {
-            Some(value) => Some(VC::with_encoded(value, |encoded| encoded.bytes().to_vec())?),
+            Some(value) => Some(encode_inside::<V, VC, _>(self.segment()?.id(), value, |e| e.bytes().to_vec())?),
             None => None,
         };
         self.with_key(key, |segment, hash, key| {
@@ -545,13 +552,14 @@ impl<K, V, KC: Codec<K>, VC: Codec<V>> Dict<K, V, KC, VC> {
         &self,
         segment: &Segment,
         hash: u64,
-        key: &[u8],
+        key: &Key<'_>,
         value: &V,
         expect: Expect<'_>,
         old: Option<&mut ValueCopy>,
     ) -> Result<Put> {
-        VC::with_encoded(value, |encoded| {
-            let handles = self.prepare_handles(segment, &encoded)?;
+        encode_inside::<V, VC, _>(segment.id(), value, |encoded| {
+            let mut handles = self.prepare_handles(segment, &encoded)?;
+            handles.extend(self.prepare_handles(segment, &key.encoded)?);
             with_padded(Self::shape(), encoded.bytes(), |value| {
                 self.put_bytes(segment, hash, key, value, &handles, expect, old)
             })
@@ -605,10 +613,25 @@ impl<K, V, KC: Codec<K>, VC: Codec<V>> Dict<K, V, KC, VC> {
         Ok(put)
     }
 
-    /// Marks the objects that the value holds, and this dict as one that holds objects, before the value is stored.
+    /// Marks the objects that the key or value holds, and this dict as one that holds objects, before the value is stored.
     #[inline]
     fn prepare_handles(&self, segment: &Segment, encoded: &Encoded<'_>) -> Result<Vec<u64>> {
         prepare_handles(segment, self.handle.hold.id(), encoded)
+    }
+}
+
+/// A key as it is stored: padded bytes, and what it was encoded as.
+pub(crate) struct Key<'a> {
+    bytes: &'a [u8],
+    encoded: Encoded<'a>,
+}
+
+impl Deref for Key<'_> {
+    type Target = [u8];
+
+    #[inline(always)]
+    fn deref(&self) -> &[u8] {
+        self.bytes
     }
 }
 

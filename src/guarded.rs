@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 
 use crate::codec::{Auto, Codec, Encode};
-use crate::dict::prepare_handles;
+use crate::dict::{prepare_handles, with_room};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::Handle;
 use crate::mem::Me;
@@ -61,11 +61,13 @@ pub(crate) fn set<T, C: Codec<T>>(handle: &Handle, value: &T, is_mine: impl Fn(&
     let segment = handle.hold.segment()?;
     let dropped = C::with_encoded(value, |encoded| {
         let handles = prepare_handles(segment, handle.hold.id(), &encoded)?;
-        recovery::run(segment, |me| {
-            if !is_mine(me)? {
-                return Err(Error::new(ErrorKind::NotHeld, "a lock that somebody else released").into());
-            }
-            Ok(cell::replace(me, handle.root, encoded.bytes(), &handles)?)
+        with_room(segment, || {
+            recovery::run(segment, |me| {
+                if !is_mine(me)? {
+                    return Err(Error::new(ErrorKind::NotHeld, "a lock that somebody else released").into());
+                }
+                Ok(cell::replace(me, handle.root, encoded.bytes(), &handles)?)
+            })
         })
     })??;
     if dropped {

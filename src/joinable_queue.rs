@@ -9,6 +9,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::agenda::{self, Patience, agenda_queue, endless, try_until};
 use crate::codec::{Auto, Codec, fingerprint};
+use crate::dict::with_room;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::{Handle, handle_traits};
 use crate::lease::{Lease, Loan, end};
@@ -221,7 +222,7 @@ impl<T, C: Codec<T>> JoinableQueue<T, C> {
         let segment = self.handle.hold.segment()?;
         let mut looked = false;
         let attempt = || loop {
-            match recovery::run(segment, |me| self.agenda.lease(me))? {
+            match with_room(segment, || recovery::run(segment, |me| self.agenda.lease(me)))? {
                 Leased::Item(token) => return Ok(Some(token)),
                 // Before it says that there is nothing, it looks whether the dead had something.
                 _ if !std::mem::replace(&mut looked, true) => agenda::look_for_the_dead(segment, &self.agenda)?,
@@ -289,7 +290,7 @@ impl JoinableQueue<Vec<u8>> {
     /// ```
     pub fn loan(&self, length: usize) -> Result<Loan<'_>> {
         let segment = self.handle.hold.segment()?;
-        let token = recovery::run(segment, |me| self.agenda.loan(me, length))?;
+        let token = with_room(segment, || recovery::run(segment, |me| self.agenda.loan(me, length)))?;
         Ok(Loan::over(&self.handle, self.agenda, token))
     }
 }

@@ -56,7 +56,7 @@ impl Out<'_> {
         match offset.checked_add(length) {
             Some(end) if end <= self.length => Ok(()),
             _ => Err(Error::new(
-                ErrorKind::InvalidInput,
+                ErrorKind::OutOfRange,
                 format!("{length} bytes at {offset} of an item of {} bytes", self.length),
             )),
         }
@@ -130,7 +130,7 @@ impl<'q, T, C: Codec<T>> Lease<'q, T, C> {
     /// Copies bytes of the encoded item, from `offset` on.
     ///
     /// # Errors
-    /// `InvalidInput` beyond its end; `LeaseLost`.
+    /// `OutOfRange` beyond its end; `LeaseLost`.
     pub fn read_at(&self, offset: usize, out: &mut [u8]) -> Result<()> {
         self.out.read_at(offset, out)
     }
@@ -198,7 +198,7 @@ impl<'q> Loan<'q> {
     /// Writes `bytes` from `offset` on.
     ///
     /// # Errors
-    /// `InvalidInput` beyond its end; `LeaseLost` if it was taken away because this process was taken for dead.
+    /// `OutOfRange` beyond its end; `LeaseLost` if it was taken away because this process was taken for dead.
     pub fn write_at(&mut self, offset: usize, bytes: &[u8]) -> Result<()> {
         self.out.check(offset, bytes.len())?;
         self.out.agenda.store_at(self.out.handle.hold.segment()?, self.out.token()?, offset, bytes)

@@ -30,7 +30,7 @@
 //! # Ok::<(), commons::Error>(())
 //! ```
 //!
-//! [`JoinableQueue`] delivers items until somebody has done them, [`PriorityQueue`] the most urgent first. Processes keep
+//! [`shared!`] makes a struct of such objects an object itself: your own types. [`JoinableQueue`] delivers items until somebody has done them, [`PriorityQueue`] the most urgent first. Processes keep
 //! step by [`RLock`], [`RwLock`], [`Semaphore`], [`Condition`], [`Event`], [`Barrier`] and [`Once`]; whoever
 //! waits for a process that dies is woken, and told so by the type of the answer.
 //!
@@ -65,6 +65,7 @@ mod process;
 mod queue;
 mod raw;
 mod readiness;
+mod record;
 mod set;
 mod sync;
 #[doc(hidden)]
@@ -98,6 +99,11 @@ pub use process::{AsyncResult, Call, Pool, PoolBuilder, Progress, Results};
 pub use process::{NAMED_TASKS, Named, NamedTask, serve_pool};
 pub use queue::{Put, Queue};
 pub use readiness::Readiness;
+#[doc(hidden)]
+pub use record::RecordObject;
+pub use record::{Record, Shared, Storable};
+#[doc(hidden)]
+pub use serde as __serde;
 pub use set::{Elements, Set};
 pub use sync::{
     Attempt, Barrier, BoundedSemaphore, Condition, ConditionLock, Event, Once, Passage, Permit, RLock, RLockGuard,

@@ -23,6 +23,7 @@ use crate::queue::Queue;
 use crate::raw::object::{Kind, ObjectId};
 use crate::raw::session::Session;
 use crate::raw::{agenda, array, list, recovery, table};
+use crate::record;
 use crate::set::Set;
 use crate::value::Value;
 
@@ -416,11 +417,16 @@ impl Manager {
                 Kind::Event => ObjectKind::Event,
                 Kind::Barrier => ObjectKind::Barrier,
                 Kind::Once => ObjectKind::Once,
+                Kind::Record => ObjectKind::Record,
                 Kind::PriorityQueue => ObjectKind::PriorityQueue,
                 Kind::JoinableQueue => ObjectKind::JoinableQueue,
             };
             let holders = listed.holders.iter().filter_map(|index| segment.pid_of(*index).ok()).collect();
-            ObjectInfo { name: listed.name, kind, len, holders, id: listed.id }
+            let type_name = match listed.kind {
+                Kind::Record => record::type_name(segment, listed.root).ok(),
+                _ => None,
+            };
+            ObjectInfo { name: listed.name, kind, type_name, len, holders, id: listed.id }
         };
         Ok(self.session.objects()?.into_iter().map(info).collect())
     }
@@ -483,6 +489,11 @@ pub struct Place<'a> {
 }
 
 impl Place<'_> {
+    /// Where it is.
+    pub(crate) fn manager(&self) -> &Manager {
+        self.manager
+    }
+
     /// A dict with the default codecs.
     pub fn dict<K, V>(self) -> Result<Dict<K, V>>
     where
@@ -742,6 +753,8 @@ pub enum ObjectKind {
     Barrier,
     /// A [`Once`](crate::Once).
     Once,
+    /// A type of the user's own, made by [`shared!`](crate::shared!).
+    Record,
     /// A [`Set`].
     Set,
     /// A [`Namespace`].
@@ -768,6 +781,8 @@ pub struct ObjectInfo {
     pub name: Option<String>,
     /// What it is.
     pub kind: ObjectKind,
+    /// Of a record, the name of its type.
+    pub type_name: Option<String>,
     /// Entries or items, where it has any; of an array or a block the bytes.
     pub len: Option<u64>,
     /// The processes that hold it, by process id.

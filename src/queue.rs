@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use crate::codec::{Auto, Codec, fingerprint};
-use crate::dict::prepare_handles;
+use crate::dict::{prepare_handles, with_room};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::{Handle, handle_traits};
 use crate::mem::{Segment, SmallCopy, Step, Stop};
@@ -271,7 +271,7 @@ impl<T, C: Codec<T>> Queue<T, C> {
     #[cold]
     #[inline(never)]
     fn push_slowly(&self, segment: &Segment, bytes: &[u8], handles: &[u64]) -> Result<Put> {
-        match recovery::run(segment, |me| self.ring.push(me, bytes, handles))? {
+        match with_room(segment, || recovery::run(segment, |me| self.ring.push(me, bytes, handles)))? {
             Push::Done => Ok(Put::Done),
             Push::Full => Ok(Put::Full),
             Push::Closed => Err(closed()),

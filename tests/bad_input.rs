@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use common::{Unlink, fork, reap, role, say, shm_path, start_with, unique};
+use common::{Unlink, assert_kind, fork, reap, role, say, shm_path, start_with, unique};
 use commons::{Codec, Decode, Dict, Encode, Encoded, Error, ErrorKind, Manager, Put, Result};
 use serde::{Deserialize, Serialize};
 
@@ -23,13 +23,6 @@ fn children() {
         }
         _ => {}
     }
-}
-
-#[track_caller]
-fn assert_kind<T>(result: Result<T>, kind: ErrorKind) {
-    let error = result.err().expect("an error");
-    assert_eq!(error.kind(), kind, "{error}");
-    assert!(!error.context().is_empty());
 }
 
 /// A manager with something in it, and the proof that it is still there.
@@ -81,67 +74,6 @@ fn capacities() {
     let error = manager.queue::<u64>(1 << 29).unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::OutOfMemory | ErrorKind::TooLarge), "{error}");
     kept.assert();
-}
-
-#[test]
-fn segment_names() {
-    for name in ["", "a/b", "/", "a\0b", &"n".repeat(201)] {
-        assert_kind(Manager::create(name), ErrorKind::InvalidInput);
-        assert_kind(Manager::open(name), ErrorKind::InvalidInput);
-        assert_kind(Manager::open_or_create(name), ErrorKind::InvalidInput);
-        assert_kind(Manager::unlink_segment(name), ErrorKind::InvalidInput);
-    }
-    let longest = format!("{:-<200}", unique("long"));
-    let _unlink = Unlink(longest.clone());
-    Kept::within(Manager::create(&longest).unwrap()).assert();
-    for path in ["", "/", "a\0b", "/tmp/.."] {
-        assert_kind(Manager::open_file(path), ErrorKind::InvalidInput);
-        assert_kind(Manager::builder().create_file(path), ErrorKind::InvalidInput);
-    }
-}
-
-#[test]
-fn object_names() {
-    let kept = Kept::new();
-    for name in ["", "a\0b", &"n".repeat(256)] {
-        assert_kind(kept.manager.named(name).dict::<u64, u64>(), ErrorKind::InvalidInput);
-        assert_kind(kept.manager.fresh(name).queue::<u64>(1), ErrorKind::InvalidInput);
-        assert_kind(kept.manager.existing(name).lock(()), ErrorKind::InvalidInput);
-        assert_kind(kept.manager.unlink(name), ErrorKind::InvalidInput);
-    }
-    kept.manager.named(&"n".repeat(255)).dict::<u64, u64>().unwrap();
-    kept.manager.named("a/b").dict::<u64, u64>().unwrap();
-    kept.assert();
-}
-
-#[test]
-fn what_exists_and_what_is_missing() {
-    let name = unique("exists");
-    let _unlink = Unlink(name.clone());
-    let kept = Kept::within(Manager::create(&name).unwrap());
-    assert_kind(Manager::create(&name), ErrorKind::AlreadyExists);
-    assert_kind(Manager::open(&unique("missing")), ErrorKind::NotFound);
-    assert_kind(kept.manager.fresh("kept").dict::<u64, String>(), ErrorKind::AlreadyExists);
-    assert_kind(kept.manager.existing("missing").dict::<u64, String>(), ErrorKind::NotFound);
-    kept.assert();
-    Manager::unlink_segment(&name).unwrap();
-    assert_kind(Manager::unlink_segment(&name), ErrorKind::NotFound);
-    assert_kind(Manager::open(&name), ErrorKind::NotFound);
-    kept.assert();
-    // The name is free again, for a segment of its own.
-    let other = Manager::create(&name).unwrap();
-    assert!(other.objects().unwrap().is_empty());
-    kept.assert();
-    kept.manager.unlink("kept").unwrap();
-    assert_kind(kept.manager.unlink("kept"), ErrorKind::NotFound);
-    kept.assert();
-    drop(kept);
-    assert!(shm_path(&name).exists(), "who lost the name does not remove another's");
-    let dir = tempfile::tempdir().unwrap();
-    assert_kind(Manager::open_file(dir.path().join("missing")), ErrorKind::NotFound);
-    assert_kind(Manager::builder().create_file(dir.path().join("no/such")), ErrorKind::NotFound);
-    let _one = Manager::builder().create_file(dir.path().join("file")).unwrap();
-    assert_kind(Manager::builder().create_file(dir.path().join("file")), ErrorKind::AlreadyExists);
 }
 
 #[test]

@@ -100,31 +100,6 @@ fn lock_guards_a_value() {
 }
 
 #[test]
-fn handles_nest_and_keep_alive() {
-    let manager = Manager::new().unwrap();
-    let outer = manager.dict::<String, commons::Dict<u64, u64>>().unwrap();
-    let inner = manager.dict::<u64, u64>().unwrap();
-    inner.insert(&1, &2).unwrap();
-    outer.insert("inner", &inner).unwrap();
-    drop(inner);
-    manager.collect().unwrap();
-    let again = outer.get("inner").unwrap().unwrap();
-    assert_eq!(again.get(&1).unwrap(), Some(2));
-    drop(again);
-    assert_eq!(manager.objects().unwrap().len(), 2);
-    outer.remove("inner").unwrap();
-    manager.collect().unwrap();
-    assert_eq!(manager.objects().unwrap().len(), 1);
-    // A cycle.
-    let a = manager.dict::<u64, commons::Manager>();
-    drop(a);
-    drop(outer);
-    manager.collect().unwrap();
-    assert_eq!(manager.objects().unwrap().len(), 0);
-    manager.check().unwrap();
-}
-
-#[test]
 fn names_are_one_object_for_all() {
     let manager = Manager::new().unwrap();
     let a = manager.named("n").dict::<u64, u64>().unwrap();

@@ -271,6 +271,15 @@ struct Objects {
     array: Array<u16>,
     jobs: JoinableQueue<Vec<u8>>,
     urgent: PriorityQueue<Queue<u64>>,
+    sheets: Dict<u64, Sheet>,
+    keyed: Dict<Dict<u64, u64>, u64>,
+}
+
+commons::shared! {
+    struct Sheet {
+        rows: List<u64>,
+        notes: Dict<u64, String>,
+    }
 }
 
 fn build(dice: &mut Dice) -> commons::Result<Objects> {
@@ -306,6 +315,11 @@ fn build(dice: &mut Dice) -> commons::Result<Objects> {
         lines.push(&"line ".repeat(i as usize % 20))?;
         set.insert(&i)?;
     }
+    let (sheets, keyed) = (manager.dict()?, manager.dict()?);
+    for i in 0..4 {
+        sheets.insert(&i, &manager.shared()?)?;
+        keyed.insert(&manager.dict()?, &i)?;
+    }
     let (space, value, array) = (manager.namespace()?, manager.value("value".to_owned())?, manager.array(5000)?);
     Ok(Objects {
         manager,
@@ -325,6 +339,8 @@ fn build(dice: &mut Dice) -> commons::Result<Objects> {
         carrier,
         jobs,
         urgent,
+        sheets,
+        keyed,
     })
 }
 
@@ -348,6 +364,8 @@ fn operate(objects: &Objects, dice: &mut Dice) -> &'static str {
         carrier,
         jobs,
         urgent,
+        sheets,
+        keyed,
     } = objects;
     let (end, carrier) = (&ends[dice.below(2) as usize], &carrier[dice.below(2) as usize]);
     let short = Duration::from_micros(dice.below(1500));
@@ -361,7 +379,7 @@ fn operate(objects: &Objects, dice: &mut Dice) -> &'static str {
         }};
     }
     let at = number % 100;
-    match dice.below(93) {
+    match dice.below(98) {
         68 | 69 => act!("send", end.send_timeout(&vec![1; number as usize], short)),
         70 | 71 => act!("receive", end.recv_timeout(short)),
         72 => act!("poll", end.poll(short)),
@@ -457,6 +475,11 @@ fn operate(objects: &Objects, dice: &mut Dice) -> &'static str {
         89 => act!("join", jobs.join_timeout(short)),
         90 => act!("put urgent", manager.queue(4).and_then(|q| urgent.try_put(number as i64 % 7, &q).map(drop))),
         91 => act!("get urgent", urgent.get_timeout(short).map(drop)),
+        92 => act!("sheet", sheets.get(&(number % 4)).map(|sheet| sheet.map(|sheet| sheet.rows.push(&number)))),
+        93 => act!("new sheet", manager.shared::<Sheet>().and_then(|sheet| sheets.insert(&(number % 6), &sheet))),
+        94 => act!("named sheet", manager.named("sheet").shared::<Sheet>().and_then(|sheet| sheet.notes.clear())),
+        95 => act!("new key", manager.dict().and_then(|key| keyed.insert(&key, &number))),
+        96 => act!("keys", keyed.keys().take(100).filter_map(Result::ok).map(|key| key.insert(&1, &1)).count()),
         _ => act!("objects", (manager.objects().map(drop), manager.committed())),
     }
 }

@@ -16,6 +16,7 @@ mod models {
     pub mod lease;
     pub mod lock_recover;
     pub mod objects;
+    pub mod pipe;
     pub mod ring;
     pub mod ring_push_block;
     pub mod ring_wait;
@@ -29,7 +30,7 @@ use models::ring::{Cast, Ring};
 use models::search::search;
 use models::table_put_split::{Operation, PutSplit};
 use models::{
-    barrier, condition, heap, lease, lock_recover, objects, ring, ring_push_block, ring_wait, table_inline,
+    barrier, condition, heap, lease, lock_recover, objects, pipe, ring, ring_push_block, ring_wait, table_inline,
     table_put_split,
 };
 
@@ -241,6 +242,21 @@ prove! {
         objects(Scenario::CYCLE, 2, objects::Variant::RecoveryUnlocksFirst) => "stuck";
 }
 
+fn pipe(kills: u8, variant: pipe::Variant) -> pipe::Pipe {
+    pipe::Pipe { variant, kills }
+}
+
+prove! {
+    pipe_without_kills_is_clean: pipe(0, pipe::Variant::Real) => clean;
+    pipe_with_two_kills_is_clean: pipe(2, pipe::Variant::Real) => clean;
+    pipe_that_ends_when_the_other_is_gone_loses_a_message: pipe(0, pipe::Variant::EofWhenGone) => "before an acknowledged";
+    pipe_that_trusts_the_bits_breaks_a_moving_end: pipe(0, pipe::Variant::TrustsBits) => "somebody has";
+    pipe_that_ignores_letters_breaks_an_end_on_its_way: pipe(0, pipe::Variant::IgnoresLetters) => "somebody has";
+    pipe_whose_reader_never_looks_waits_for_the_dead: pipe(1, pipe::Variant::NeverLooks) => "stuck";
+    pipe_sealed_before_it_is_closed_breaks_when_killed: pipe(1, pipe::Variant::SealsFirst) => "somebody has";
+    pipe_without_recovery_of_claims_waits_for_the_dead: pipe(1, pipe::Variant::ForgetsClaims) => "stuck";
+}
+
 fn barrier(cast: barrier::Cast, variant: barrier::Variant) -> barrier::Barrier {
     barrier::Barrier { variant, cast }
 }
@@ -250,10 +266,13 @@ prove! {
     barrier_with_resets_is_clean: barrier(barrier::Cast::RESET, barrier::Variant::Real) => clean;
     barrier_with_a_late_third_is_clean: barrier(barrier::Cast::CROWD, barrier::Variant::Real) => clean;
     barrier_with_a_slow_party_is_clean: barrier(barrier::Cast::SLOW, barrier::Variant::Real) => clean;
-    barrier_without_second_look_tells_wrongly:
-        barrier(barrier::Cast::CROWD, barrier::Variant::NoSecondLook) => "told wrongly";
+    barrier_with_a_crowd_and_a_kill_is_clean: barrier(barrier::Cast::CROWD_AND_KILL, barrier::Variant::Real) => clean;
+    barrier_without_marks_lets_three_pass:
+        barrier(barrier::Cast::CROWD, barrier::Variant::NoMark) => "more have passed";
+    barrier_without_second_look_lets_three_pass:
+        barrier(barrier::Cast::CROWD, barrier::Variant::NoSecondLook) => "more have passed";
     barrier_without_tags_lets_one_pass:
-        barrier(barrier::Cast::CROWD, barrier::Variant::NoTag) => "before all had come";
+        barrier(barrier::Cast::RESET, barrier::Variant::NoTag) => "before all had come";
     barrier_without_history_tells_wrongly:
         barrier(barrier::Cast::RESET, barrier::Variant::NoHistory) => "told wrongly";
     barrier_without_death_check_waits_for_the_dead:

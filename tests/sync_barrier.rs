@@ -1,81 +1,13 @@
-//! Proves what barriers promise: lockstep, one index 0 and one action in each cycle, and that whatever keeps one party away
-//! breaks the barrier for the others, a death not least.
+//! Proves what barriers promise beside the behaviours of `tests/behaviours/event_barrier.rs`: that the death of a party
+//! breaks the barrier for the others, and that nobody is counted twice.
 
-use std::time::{Duration, Instant};
+mod common;
 
+use std::time::Duration;
+
+use common::barriers::{comes_true, is_usable, passes};
+use common::{FOREVER, SOON, end};
 use commons::{Barrier, Dict, ErrorKind, Event, Manager, Passage, Process};
-
-const FOREVER: Duration = Duration::from_secs(600);
-const SOON: Duration = Duration::from_secs(20);
-
-/// Kills a child, and waits until it is dead.
-fn end(child: Process<()>) {
-    child.kill().unwrap();
-    assert!(child.join().is_err());
-}
-
-fn comes_true(mut condition: impl FnMut() -> bool) -> bool {
-    let start = Instant::now();
-    while start.elapsed() < SOON {
-        if condition() {
-            return true;
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    false
-}
-
-fn wait_broken(barrier: Barrier) -> bool {
-    barrier.wait().unwrap() == Passage::Broken
-}
-
-fn passes(passage: Passage) -> bool {
-    matches!(passage, Passage::Passed { .. })
-}
-
-/// Everybody of `parties` threads passes.
-fn is_usable(barrier: &Barrier, parties: usize) -> bool {
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..parties).map(|_| scope.spawn(|| barrier.wait_timeout(SOON).unwrap())).collect();
-        threads.into_iter().all(|thread| passes(thread.join().unwrap()))
-    })
-}
-
-/// 1,000 passes of processes in lockstep; in each exactly one party gets index 0, and the action runs once.
-#[test]
-fn a_thousand_passes_in_lockstep() {
-    commons::init_test!();
-    const PARTIES: u64 = 3;
-    const PASSES: u64 = 1000;
-    fn work((barrier, counts): (Barrier, Dict<u8, u64>)) -> (u64, u64) {
-        let (mut zeros, mut actions) = (0, 0);
-        for pass in 0..PASSES {
-            counts.fetch_add(&0, 1).unwrap();
-            let act = || {
-                assert_eq!(counts.get(&0).unwrap(), Some((pass + 1) * PARTIES), "all have come, and nobody passed");
-                actions += 1;
-            };
-            match barrier.wait_with_timeout(SOON, act).unwrap() {
-                Passage::Passed { index } => zeros += u64::from(index == 0),
-                other => panic!("{other:?} in pass {pass}"),
-            }
-            assert!(counts.get(&0).unwrap().unwrap() >= (pass + 1) * PARTIES);
-        }
-        (zeros, actions)
-    }
-    let manager = Manager::new().unwrap();
-    let (barrier, counts) = (manager.barrier(PARTIES as usize).unwrap(), manager.dict().unwrap());
-    counts.insert(&0, &0).unwrap();
-    let spawn = |_| Process::spawn((barrier.clone(), counts.clone()), work).unwrap();
-    let children: Vec<_> = (0..PARTIES).map(spawn).collect();
-    let (mut zeros, mut actions) = (0, 0);
-    for child in children {
-        let (z, a) = child.join().unwrap();
-        (zeros, actions) = (zeros + z, actions + a);
-    }
-    assert_eq!((zeros, actions), (PASSES, PASSES));
-    manager.check().unwrap();
-}
 
 /// A party that signs in just when the others pass is counted once: two that make equally many rounds end together.
 #[test]
@@ -102,73 +34,6 @@ fn indices_are_all_different() {
         indices.sort_unstable();
         assert_eq!(indices, [0, 1, 2, 3, 4]);
     }
-}
-
-#[test]
-fn abort_breaks_all_others() {
-    commons::init_test!();
-    let barrier = Manager::new().unwrap().barrier(4).unwrap();
-    let children: Vec<_> = (0..3).map(|_| Process::spawn(barrier.clone(), wait_broken).unwrap()).collect();
-    assert!(comes_true(|| barrier.waiting().unwrap() == 3));
-    barrier.abort().unwrap();
-    assert!(children.into_iter().all(|child| child.join().unwrap()));
-    assert!(barrier.is_broken().unwrap());
-    assert_eq!(barrier.wait().unwrap(), Passage::Broken, "and those that come later");
-    barrier.abort().unwrap();
-    barrier.reset().unwrap();
-    assert!(!barrier.is_broken().unwrap());
-    assert!(is_usable(&barrier, 4));
-}
-
-#[test]
-fn reset_frees_the_waiters_as_broken_and_leaves_a_usable_barrier() {
-    commons::init_test!();
-    let barrier = Manager::new().unwrap().barrier(3).unwrap();
-    for _ in 0..3 {
-        let children: Vec<_> = (0..2).map(|_| Process::spawn(barrier.clone(), wait_broken).unwrap()).collect();
-        assert!(comes_true(|| barrier.waiting().unwrap() == 2));
-        barrier.reset().unwrap();
-        assert!(children.into_iter().all(|child| child.join().unwrap()));
-        assert!(!barrier.is_broken().unwrap());
-        assert!(is_usable(&barrier, 3));
-        barrier.reset().unwrap();
-        barrier.reset().unwrap();
-        assert!(is_usable(&barrier, 3));
-    }
-}
-
-#[test]
-fn one_late_party_breaks_all() {
-    commons::init_test!();
-    let barrier = Manager::new().unwrap().barrier(3).unwrap();
-    let child = Process::spawn(barrier.clone(), wait_broken).unwrap();
-    assert!(comes_true(|| barrier.waiting().unwrap() == 1));
-    for timeout in [Duration::from_millis(50), Duration::ZERO] {
-        let start = Instant::now();
-        let passage = barrier.wait_timeout(timeout).unwrap();
-        // The second time it is broken already.
-        let expected = if timeout.is_zero() { Passage::Broken } else { Passage::TimedOut };
-        assert_eq!(passage, expected);
-        assert!(start.elapsed() < timeout + SOON);
-    }
-    assert!(child.join().unwrap());
-    assert_eq!(barrier.waiting().unwrap(), 0);
-    barrier.reset().unwrap();
-    assert_eq!(barrier.wait_timeout(Duration::ZERO).unwrap(), Passage::TimedOut);
-    barrier.reset().unwrap();
-    assert!(is_usable(&barrier, 3));
-}
-
-#[test]
-fn one_party_passes_at_once() {
-    commons::init_test!();
-    let barrier = Manager::new().unwrap().barrier(1).unwrap();
-    let mut actions = 0;
-    for _ in 0..100 {
-        assert_eq!(barrier.wait_with_timeout(Duration::ZERO, || actions += 1).unwrap(), Passage::Passed { index: 0 });
-    }
-    assert_eq!(actions, 100);
-    assert_eq!(barrier.wait_timeout(Duration::MAX).unwrap(), Passage::Passed { index: 0 });
 }
 
 #[test]

@@ -1,100 +1,13 @@
-//! Proves what locks, plain and reentrant, promise between processes: who may release them, what is refused, what a
-//! death leaves, and that a wait ends about when it should.
+//! Proves what locks, plain and reentrant, promise between processes beside the behaviours of `tests/behaviours/locks.rs`:
+//! limits, huge timeouts, and what a death leaves.
+
+mod common;
 
 use std::time::{Duration, Instant};
 
-use commons::{Acquire, ErrorKind, Event, Held, Lock, Manager, Process, RLock, Result};
-
-/// Far longer than anything takes that happens at all.
-const FOREVER: Duration = Duration::from_secs(600);
-const SOON: Duration = Duration::from_secs(20);
-
-/// Kills a child, and waits until it is dead.
-fn end(child: Process<()>) {
-    child.kill().unwrap();
-    assert!(child.join().is_err());
-}
-
-#[track_caller]
-fn assert_kind<T>(result: Result<T>, kind: ErrorKind) {
-    assert_eq!(result.err().expect("an error").kind(), kind);
-}
-
-fn world() -> (Manager, Lock<u64>, RLock<u64>, Event) {
-    let manager = Manager::new().unwrap();
-    let (lock, rlock, event) = (manager.lock(0).unwrap(), manager.rlock(0).unwrap(), manager.event().unwrap());
-    (manager, lock, rlock, event)
-}
-
-fn hold_plain((lock, ready): (Lock<u64>, Event)) {
-    lock.acquire().unwrap();
-    ready.set().unwrap();
-    std::thread::sleep(FOREVER);
-}
-
-fn hold_reentrant((lock, ready): (RLock<u64>, Event)) {
-    let outer = lock.lock().unwrap().into_guard();
-    let inner = lock.lock().unwrap().into_guard();
-    inner.set(&7).unwrap();
-    ready.set().unwrap();
-    std::thread::sleep(FOREVER);
-    drop((outer, inner));
-}
-
-#[test]
-fn try_acquire_of_a_held_lock_fails() {
-    commons::init_test!();
-    let (_manager, lock, rlock, ready) = world();
-    let plain = Process::spawn((lock.clone(), ready.clone()), hold_plain).unwrap();
-    ready.wait().unwrap();
-    assert!(lock.try_lock().unwrap().is_none());
-    assert_eq!(lock.acquire_timeout(Duration::ZERO).unwrap(), Acquire::TimedOut);
-    ready.clear().unwrap();
-    let reentrant = Process::spawn((rlock.clone(), ready.clone()), hold_reentrant).unwrap();
-    ready.wait().unwrap();
-    assert!(rlock.try_lock().unwrap().is_none());
-    assert_eq!(rlock.acquire_timeout(Duration::from_micros(50)).unwrap(), Acquire::TimedOut);
-    end(plain);
-    end(reentrant);
-}
-
-#[test]
-fn releasing_an_unlocked_lock_is_an_error() {
-    commons::init_test!();
-    let (_manager, lock, rlock, _) = world();
-    assert_kind(lock.release(), ErrorKind::NotHeld);
-    assert_kind(rlock.release(), ErrorKind::NotHeld);
-    drop(lock.lock().unwrap());
-    drop(rlock.lock().unwrap());
-    assert_kind(lock.release(), ErrorKind::NotHeld);
-    assert_kind(rlock.release(), ErrorKind::NotHeld);
-}
-
-#[test]
-fn a_plain_lock_may_be_released_by_another_process() {
-    commons::init_test!();
-    let (_manager, lock, _, _) = world();
-    lock.acquire().unwrap();
-    Process::spawn(lock.clone(), |lock: Lock<u64>| lock.release().unwrap()).unwrap().join().unwrap();
-    assert!(!lock.is_locked().unwrap());
-    assert_kind(lock.release(), ErrorKind::NotHeld);
-}
-
-#[test]
-fn rlock_recursion() {
-    commons::init_test!();
-    let (_manager, _, rlock, _) = world();
-    let guards: Vec<_> = (0..10).map(|_| rlock.lock().unwrap().into_guard()).collect();
-    assert_eq!(rlock.acquire_timeout(Duration::ZERO).unwrap(), Acquire::Clean);
-    guards[3].set(&5).unwrap();
-    drop(guards);
-    assert!(rlock.is_locked().unwrap());
-    let elsewhere = rlock.clone();
-    std::thread::spawn(move || assert!(elsewhere.try_lock().unwrap().is_none())).join().unwrap();
-    rlock.release().unwrap();
-    assert!(!rlock.is_locked().unwrap());
-    assert_eq!(rlock.lock().unwrap().into_guard().get().unwrap(), 5);
-}
+use common::locks::{hold_plain, hold_reentrant, world};
+use common::{SOON, assert_kind, end};
+use commons::{Acquire, ErrorKind, Held, Manager, Process, RLock};
 
 #[test]
 fn too_deep_a_recursion_is_an_error() {
@@ -106,56 +19,6 @@ fn too_deep_a_recursion_is_an_error() {
     assert_kind(rlock.acquire(), ErrorKind::TooMany);
     (0..32767).for_each(|_| rlock.release().unwrap());
     assert!(!rlock.is_locked().unwrap());
-}
-
-#[test]
-fn the_extra_release_and_a_release_by_a_non_owner_are_errors() {
-    commons::init_test!();
-    let (_manager, _, rlock, _) = world();
-    assert!(!rlock.acquire().unwrap() && !rlock.acquire().unwrap());
-    let elsewhere = rlock.clone();
-    std::thread::spawn(move || assert_kind(elsewhere.release(), ErrorKind::NotHeld)).join().unwrap();
-    let refused = |rlock: RLock<u64>| rlock.release().is_err_and(|e| e.kind() == ErrorKind::NotHeld);
-    assert!(Process::spawn(rlock.clone(), refused).unwrap().join().unwrap());
-    rlock.release().unwrap();
-    rlock.release().unwrap();
-    assert_kind(rlock.release(), ErrorKind::NotHeld);
-}
-
-#[test]
-fn locked_is_true_across_processes() {
-    commons::init_test!();
-    let (_manager, lock, rlock, ready) = world();
-    assert!(!lock.is_locked().unwrap() && !rlock.is_locked().unwrap());
-    let child = Process::spawn((rlock.clone(), ready.clone()), hold_reentrant).unwrap();
-    ready.wait().unwrap();
-    assert!(rlock.is_locked().unwrap());
-    lock.acquire().unwrap();
-    assert!(Process::spawn(lock.clone(), |lock: Lock<u64>| lock.is_locked().unwrap()).unwrap().join().unwrap());
-    end(child);
-}
-
-#[test]
-fn timed_acquire_fails_after_about_the_timeout_and_leaves_nothing_behind() {
-    commons::init_test!();
-    let (manager, lock, rlock, ready) = world();
-    let child = Process::spawn((rlock.clone(), ready.clone()), hold_reentrant).unwrap();
-    ready.wait().unwrap();
-    lock.acquire().unwrap();
-    let elsewhere = lock.clone();
-    for timeout in [1, 30, 200].map(Duration::from_millis) {
-        let start = Instant::now();
-        assert!(rlock.lock_timeout(timeout).unwrap().is_none());
-        assert!(start.elapsed() >= timeout && start.elapsed() < timeout + SOON);
-        let elsewhere = elsewhere.clone();
-        std::thread::spawn(move || assert!(elsewhere.lock_timeout(timeout).unwrap().is_none())).join().unwrap();
-    }
-    lock.release().unwrap();
-    assert!(!lock.try_lock().unwrap().unwrap().is_recovered());
-    end(child);
-    manager.recover().unwrap();
-    drop(rlock.try_lock().unwrap().unwrap());
-    manager.check().unwrap();
 }
 
 #[test]

@@ -1,68 +1,15 @@
-//! Proves what semaphores promise: the counting, the bound, and that the owned permits of the dead come back.
+//! Proves what semaphores promise beside the behaviours of `tests/behaviours/locks.rs`: their limits, and that the owned
+//! permits of the dead come back.
 
-use std::time::{Duration, Instant};
+mod common;
 
-use commons::{BoundedSemaphore, ErrorKind, Event, Manager, Process, Result, Semaphore};
+use std::time::Duration;
 
-const FOREVER: Duration = Duration::from_secs(600);
-const SOON: Duration = Duration::from_secs(20);
-
-/// Kills a child, and waits until it is dead.
-fn end(child: Process<()>) {
-    child.kill().unwrap();
-    assert!(child.join().is_err());
-}
-
-#[track_caller]
-fn assert_kind<T>(result: Result<T>, kind: ErrorKind) {
-    assert_eq!(result.err().expect("an error").kind(), kind);
-}
+use common::{FOREVER, SOON, assert_kind, end};
+use commons::{BoundedSemaphore, ErrorKind, Event, Manager, Process, Semaphore};
 
 fn manager() -> Manager {
     Manager::new().unwrap()
-}
-
-#[test]
-fn counts_down_to_zero_then_fails_to_try_acquire() {
-    commons::init_test!();
-    fn take(semaphore: Semaphore) -> bool {
-        semaphore.try_acquire().unwrap()
-    }
-    let manager = manager();
-    let semaphore = manager.semaphore(3).unwrap();
-    for left in (0..3).rev() {
-        assert!(Process::spawn(semaphore.clone(), take).unwrap().join().unwrap());
-        assert_eq!(semaphore.available().unwrap(), left);
-    }
-    assert!(!Process::spawn(semaphore.clone(), take).unwrap().join().unwrap());
-    assert!(!semaphore.try_acquire().unwrap());
-    assert!(semaphore.try_permit().unwrap().is_none());
-    let empty = manager.semaphore(0).unwrap();
-    assert!(!empty.try_acquire().unwrap());
-    manager.check().unwrap();
-}
-
-#[test]
-fn plain_may_exceed_its_start_bounded_may_not() {
-    commons::init_test!();
-    let manager = manager();
-    let plain = manager.semaphore(1).unwrap();
-    plain.release().unwrap();
-    plain.release_many(5).unwrap();
-    assert_eq!(plain.available().unwrap(), 7);
-    let bounded = manager.bounded_semaphore(2).unwrap();
-    assert_kind(bounded.release(), ErrorKind::NotHeld);
-    bounded.acquire().unwrap();
-    assert_kind(bounded.release_many(2), ErrorKind::NotHeld);
-    assert_eq!(bounded.available().unwrap(), 1, "nothing is released by half");
-    bounded.release().unwrap();
-    assert_kind(bounded.release(), ErrorKind::NotHeld);
-    // An owned permit comes back by itself: nobody else may release it.
-    let permit = bounded.permit().unwrap();
-    assert_kind(bounded.release(), ErrorKind::NotHeld);
-    drop(permit);
-    assert_eq!(bounded.available().unwrap(), 2);
-    manager.check().unwrap();
 }
 
 #[test]
@@ -82,24 +29,6 @@ fn too_many_releases_are_errors() {
     assert_kind(semaphore.permit(), ErrorKind::TooMany);
     drop(permits);
     assert_eq!(semaphore.available().unwrap(), u32::MAX);
-    manager.check().unwrap();
-}
-
-#[test]
-fn timed_acquire_fails_after_about_the_timeout_and_leaves_nothing_behind() {
-    commons::init_test!();
-    let manager = manager();
-    let semaphore = manager.semaphore(1).unwrap();
-    let permit = semaphore.permit().unwrap();
-    for timeout in [Duration::ZERO, Duration::from_micros(20), Duration::from_millis(80)] {
-        let start = Instant::now();
-        assert!(!semaphore.acquire_timeout(timeout).unwrap());
-        assert!(semaphore.permit_timeout(timeout).unwrap().is_none());
-        assert!(start.elapsed() >= 2 * timeout && start.elapsed() < timeout + SOON);
-    }
-    drop(permit);
-    assert_eq!(semaphore.available().unwrap(), 1);
-    assert!(semaphore.acquire_timeout(Duration::MAX).unwrap());
     manager.check().unwrap();
 }
 

@@ -1,40 +1,15 @@
-//! Proves what events and once-made values promise: a wait tells the flag, no setting is missed, and a crashed
-//! initialiser hands over.
+//! Proves what events and once-made values promise: no setting is missed, and a crashed initialiser hands over.
 
-use std::time::{Duration, Instant};
+mod common;
+
+use std::time::Duration;
+
+use common::{FOREVER, end};
 
 use commons::{Attempt, Error, ErrorKind, Event, Manager, Once, Process};
 
-const FOREVER: Duration = Duration::from_secs(600);
-const SOON: Duration = Duration::from_secs(20);
-
-/// Kills a child, and waits until it is dead.
-fn end(child: Process<()>) {
-    child.kill().unwrap();
-    assert!(child.join().is_err());
-}
-
 fn manager() -> Manager {
     Manager::new().unwrap()
-}
-
-#[test]
-fn wait_returns_the_flag_timed_or_not() {
-    commons::init_test!();
-    let event = manager().event().unwrap();
-    assert!(!event.is_set().unwrap());
-    for timeout in [Duration::ZERO, Duration::from_micros(10), Duration::from_millis(60)] {
-        let start = Instant::now();
-        assert!(!event.wait_timeout(timeout).unwrap());
-        assert!(start.elapsed() >= timeout && start.elapsed() < timeout + SOON);
-    }
-    event.set().unwrap();
-    event.set().unwrap();
-    assert!(event.wait().unwrap() && event.is_set().unwrap());
-    assert!(event.wait_timeout(Duration::ZERO).unwrap() && event.wait_timeout(Duration::MAX).unwrap());
-    event.clear().unwrap();
-    event.clear().unwrap();
-    assert!(!event.wait_timeout(Duration::ZERO).unwrap());
 }
 
 /// Whoever waits when the event is set returns, though it is cleared before the waiter runs.

@@ -34,6 +34,7 @@ operations! {
     ListPush, ListGet, ListSet, ListSnapshot, ListClear,
     ValueLoad, ValueStore, ValueAdd,
     QueuePut, QueueGet,
+    HeapPut, HeapGet,
     LockAcquire, LockRelease, LockWait, LockNotify,
     ReentrantAcquire, ReentrantRelease,
     ReadAcquire, ReadRelease, WriteAcquire, WriteRelease,

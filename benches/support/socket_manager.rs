@@ -141,6 +141,15 @@ impl SocketManager {
         self.call(Operation::QueueGet, queue, &[], &[]).expect("an item")
     }
 
+    pub fn heap_put(&mut self, heap: u8, priority: u64, item: &[u8]) {
+        self.call(Operation::HeapPut, heap, &priority.to_le_bytes(), item);
+    }
+
+    /// The item with the lowest priority; does not wait for one.
+    pub fn heap_get(&mut self, heap: u8) -> Option<&[u8]> {
+        self.call(Operation::HeapGet, heap, &[], &[])
+    }
+
     /// Waits, in the server, until this connection holds the lock.
     pub fn lock_acquire(&mut self, lock: u8) {
         self.call(Operation::LockAcquire, lock, &[], &[]);

@@ -7,7 +7,8 @@
 use super::frame::Reply;
 use foldhash::fast::RandomState;
 use parking_lot::{Condvar, Mutex};
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 
 /// As many as there are of each kind of object.
 pub type Objects<T> = [T; 4];
@@ -20,6 +21,7 @@ pub struct State {
     pub lists: Objects<List>,
     pub values: Objects<Value>,
     pub queues: Objects<Queue>,
+    pub heaps: Objects<Heap>,
     pub locks: Objects<Lock>,
     /// Who holds one how often, the connections know.
     pub reentrant: Objects<Lock>,
@@ -159,6 +161,29 @@ impl Queue {
         drop(items);
         reply.extend(&item);
         true
+    }
+}
+
+/// Items by priority, equal ones in order.
+#[derive(Default)]
+pub struct Heap(Mutex<(BinaryHeap<Reverse<Urgent>>, u64)>);
+
+/// Priority, number, bytes.
+type Urgent = (u64, u64, Vec<u8>);
+
+impl Heap {
+    pub fn put(&self, priority: u64, item: &[u8]) -> bool {
+        let item = item.to_vec();
+        let mut heap = self.0.lock();
+        heap.1 += 1;
+        let number = heap.1;
+        heap.0.push(Reverse((priority, number, item)));
+        true
+    }
+
+    pub fn get(&self, reply: &mut Reply) -> bool {
+        let item = self.0.lock().0.pop();
+        item.map(|Reverse((.., item))| reply.extend(&item)).is_some()
     }
 }
 

@@ -79,7 +79,7 @@ impl Connection {
     fn execute(&mut self, request: &Request, reply: &mut Reply) -> Option<Status> {
         let Request { operation, object, key, value } = *request;
         let index = usize::from(object);
-        let State { dicts, sets, lists, values, queues, events, semaphores, barriers, .. } = self.state;
+        let State { dicts, sets, lists, values, queues, heaps, events, semaphores, barriers, .. } = self.state;
         let found = match operation {
             Operation::Ping => true,
             Operation::DictGet => dicts.get(index)?.get(key, reply),
@@ -100,6 +100,8 @@ impl Connection {
             Operation::ValueAdd => values.get(index)?.add(number(value)?, reply),
             Operation::QueuePut => queues.get(index)?.put(value),
             Operation::QueueGet => queues.get(index)?.get(reply),
+            Operation::HeapPut => heaps.get(index)?.put(number(key)?, value),
+            Operation::HeapGet => heaps.get(index)?.get(reply),
             Operation::SemaphoreAcquire => semaphores.get(index)?.acquire(),
             Operation::SemaphoreRelease => semaphores.get(index)?.release(),
             Operation::EventSet => events.get(index)?.set(),

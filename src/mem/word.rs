@@ -55,6 +55,7 @@ impl Word {
     /// Loads the word.
     #[inline(always)]
     pub fn load(&self, order: Ordering) -> u64 {
+        sequential(order);
         self.0.load(order)
     }
 
@@ -64,6 +65,7 @@ impl Word {
     pub fn store(&self, value: u64, order: Ordering) {
         if step() {
             self.0.store(value, order);
+            sequential(order);
         }
     }
 
@@ -74,7 +76,9 @@ impl Word {
         if !step() {
             return Err(self.0.load(Ordering::Relaxed));
         }
-        self.0.compare_exchange(current, new, success, Ordering::Acquire)
+        let result = self.0.compare_exchange(current, new, success, Ordering::Acquire);
+        sequential(success);
+        result
     }
 
     /// Stores `value` and returns what was there.
@@ -84,7 +88,9 @@ impl Word {
         if !step() {
             return self.0.load(Ordering::Relaxed);
         }
-        self.0.swap(value, order)
+        let before = self.0.swap(value, order);
+        sequential(order);
+        before
     }
 
     /// Sets bits and returns what was there.
@@ -94,7 +100,9 @@ impl Word {
         if !step() {
             return self.0.load(Ordering::Relaxed);
         }
-        self.0.fetch_or(bits, order)
+        let before = self.0.fetch_or(bits, order);
+        sequential(order);
+        before
     }
 
     /// Keeps only `bits` and returns what was there.
@@ -104,7 +112,9 @@ impl Word {
         if !step() {
             return self.0.load(Ordering::Relaxed);
         }
-        self.0.fetch_and(bits, order)
+        let before = self.0.fetch_and(bits, order);
+        sequential(order);
+        before
     }
 
     /// Adds, wrapping, and returns what was there.
@@ -114,7 +124,9 @@ impl Word {
         if !step() {
             return self.0.load(Ordering::Relaxed);
         }
-        self.0.fetch_add(value, order)
+        let before = self.0.fetch_add(value, order);
+        sequential(order);
+        before
     }
 
     /// Raises the word to at least `value` and returns what was there.
@@ -124,7 +136,9 @@ impl Word {
         if !step() {
             return self.0.load(Ordering::Relaxed);
         }
-        self.0.fetch_max(value, order)
+        let before = self.0.fetch_max(value, order);
+        sequential(order);
+        before
     }
 
     /// Sleeps while the low half equals `low`, for at most `timeout`. May wake for no reason.
@@ -175,6 +189,18 @@ impl Word {
             count
         }
     }
+}
+
+/// Does nothing. Under loom, which takes SeqCst for AcqRel, the fence that makes up for it: before each such load, behind
+/// each such store.
+#[inline(always)]
+fn sequential(order: Ordering) {
+    #[cfg(loom)]
+    if order == Ordering::SeqCst {
+        fence(Ordering::SeqCst);
+    }
+    #[cfg(not(loom))]
+    let _ = order;
 }
 
 enum Backing {

@@ -3,6 +3,7 @@
 use super::sink::{Kept, Sink};
 use super::{Connection, closed};
 use crate::codec::Codec;
+use crate::dict::with_room;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mem::{Segment, SmallCopy, Step, Stop};
 use crate::process;
@@ -48,7 +49,7 @@ impl<T, C: Codec<T>> Connection<T, C> {
     #[cold]
     #[inline(never)]
     fn push_slowly(&self, segment: &Segment, ring: &Ring, bytes: &[u8], handles: &[u64]) -> Result<Put> {
-        match recovery::run(segment, |me| ring.push(me, bytes, handles))? {
+        match with_room(segment, || recovery::run(segment, |me| ring.push(me, bytes, handles)))? {
             Push::Done => Ok(Put::Done),
             Push::Full => Ok(Put::Full),
             Push::Closed => Err(self.ended(segment, ErrorKind::BrokenPipe)),

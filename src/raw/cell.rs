@@ -151,3 +151,19 @@ pub fn visit_handles(segment: &Segment, root: u64, f: &mut dyn FnMut(u64) -> Res
     }
     parts(segment, block)?.0.iter().try_for_each(|word| f(word.load(Ordering::Acquire)))
 }
+
+/// Checks a cell at rest: its value is whole.
+///
+/// # Errors
+/// `Corrupted`, naming the rule that does not hold.
+pub fn check(segment: &Segment, root: u64) -> Result<()> {
+    let block = segment.words(root, WORDS)?[VALUE].load(Ordering::Acquire);
+    if block == 0 {
+        return Ok(());
+    }
+    let (handles, words, _) = parts(segment, block)?;
+    match ((1 + handles.len() + words.len()) * 8) as u64 <= segment.block_size(block)? {
+        true => Ok(()),
+        false => Err(Error::corrupted("a value beyond its block")),
+    }
+}

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::object::{self, Kind, State};
-use super::{agenda, array, list, names, pipe, recovery, ring, sync, table, value};
+use super::{agenda, array, cell, list, names, pipe, recovery, ring, sync, table, value};
 use crate::error::{Error, Result};
 use crate::mem::layout::{OBJECT_CHUNKS, header};
 use crate::mem::{Field, HeapStats, Segment};
@@ -65,14 +65,8 @@ pub fn check(segment: &Segment) -> Result<Report> {
             Kind::Connection => drop(pipe::read_end(segment, root)?),
             Kind::Pipe => pipe::check(segment, root)?,
             Kind::Semaphore => sync::semaphore::check(segment, root)?,
-            Kind::Lock
-            | Kind::Board
-            | Kind::RLock
-            | Kind::RwLock
-            | Kind::Once
-            | Kind::Condition
-            | Kind::Event
-            | Kind::Barrier => {}
+            Kind::Lock | Kind::RLock | Kind::RwLock | Kind::Once | Kind::Record => cell::check(segment, root)?,
+            Kind::Board | Kind::Condition | Kind::Event | Kind::Barrier => {}
         }
         for holder in entry.holder_list() {
             if segment.liveness(holder)? == crate::mem::Liveness::Free {

@@ -73,6 +73,8 @@ pub enum Kind {
     Barrier = 16,
     /// A value that is made once.
     Once = 17,
+    /// An own type of the user's: handles of its parts, under its type's name.
+    Record = 18,
     /// An agenda that hands items out for good, in the order of priorities.
     PriorityQueue = 20,
     /// An agenda that hands items out on lease.
@@ -91,7 +93,7 @@ impl Kind {
         Kind::ALL.into_iter().find(|kind| *kind as u64 == word)
     }
 
-    const ALL: [Kind; 22] = [
+    const ALL: [Kind; 23] = [
         Kind::Dict,
         Kind::Queue,
         Kind::Lock,
@@ -109,6 +111,7 @@ impl Kind {
         Kind::Event,
         Kind::Barrier,
         Kind::Once,
+        Kind::Record,
         Kind::PriorityQueue,
         Kind::JoinableQueue,
         Kind::Connection,

@@ -391,7 +391,7 @@ pub fn visit_blocks(
         Kind::Dict | Kind::Directory | Kind::Set | Kind::Namespace => table::visit(segment, root, f),
         Kind::Queue => ring::visit(segment, root, f),
         Kind::PriorityQueue | Kind::JoinableQueue => agenda::visit(segment, root, f),
-        Kind::Lock | Kind::RLock | Kind::RwLock | Kind::Once => cell::visit(segment, root, f),
+        Kind::Lock | Kind::RLock | Kind::RwLock | Kind::Once | Kind::Record => cell::visit(segment, root, f),
         Kind::Semaphore | Kind::Condition | Kind::Event | Kind::Barrier => Ok(()),
         Kind::Connection | Kind::Board => Ok(()),
         Kind::Pipe => pipe::visit(segment, root, f),
@@ -408,7 +408,9 @@ pub fn visit_handles(segment: &Segment, entry: Entry<'_>, f: &mut dyn FnMut(u64)
         (root, Kind::Dict | Kind::Set | Kind::Namespace) => table::visit_handles(segment, root, f),
         (root, Kind::Queue) => ring::visit_handles(segment, root, f),
         (root, Kind::PriorityQueue | Kind::JoinableQueue) => agenda::visit_handles(segment, root, f),
-        (root, Kind::Lock | Kind::RLock | Kind::RwLock | Kind::Once) => cell::visit_handles(segment, root, f),
+        (root, Kind::Lock | Kind::RLock | Kind::RwLock | Kind::Once | Kind::Record) => {
+            cell::visit_handles(segment, root, f)
+        }
         (_, Kind::Semaphore | Kind::Condition | Kind::Event | Kind::Barrier) => Ok(()),
         (root, Kind::Connection) => pipe::visit_handles_of_end(segment, root, f),
         (root, Kind::Pipe) => pipe::visit_handles(segment, root, f),

@@ -207,7 +207,12 @@ impl Session {
             names::establish(&self.segment, directory)?;
             self.release(directory)?;
         }
-        names::insert(&self.segment, name, id)
+        match names::insert(&self.segment, name, id) {
+            Err(e) if e.kind() == ErrorKind::OutOfMemory && collect::collect(&self.segment)? > 0 => {
+                names::insert(&self.segment, name, id)
+            }
+            result => result,
+        }
     }
 
     /// Kind, fingerprint and root of object `id`, which this process holds.

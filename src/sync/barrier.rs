@@ -8,6 +8,7 @@ use crate::handle::{Handle, handle_traits};
 use crate::raw::object::Kind;
 use crate::raw::recovery;
 use crate::raw::sync::barrier::{self, Place, Turn};
+use crate::raw::sync::thread;
 use crate::raw::wait::Deadline;
 
 /// A point that a number of threads, in whatever processes, pass together.
@@ -76,7 +77,7 @@ impl Barrier {
     fn wait_until(&self, deadline: Deadline, action: impl FnOnce()) -> Result<Passage> {
         let (segment, raw) = (self.handle.hold.segment()?, self.raw()?);
         let mut place = None;
-        let turn = recovery::run(segment, |me| raw.wait(me, deadline, &mut place));
+        let turn = recovery::run(segment, |me| raw.wait(thread::of(me), deadline, &mut place));
         match (turn, place) {
             (Ok(Turn::Passed), Some(place)) => Ok(Passage::Passed { index: place.index }),
             (Ok(Turn::Elected), Some(place)) => {

@@ -25,6 +25,11 @@ pub trait ConditionLock: sealed::Sealed + Clone + Serialize + DeserializeOwned {
 impl<T, C: Codec<T>> ConditionLock for Lock<T, C> {}
 impl<T, C: Codec<T>> ConditionLock for RLock<T, C> {}
 
+#[cold]
+pub(super) fn foreign_lock() -> Error {
+    Error::new(ErrorKind::InvalidInput, "a condition with a lock that is not its own")
+}
+
 pub(super) mod sealed {
     use super::*;
 
@@ -102,7 +107,7 @@ impl<L: ConditionLock> Condition<L> {
     pub(crate) fn of(handle: Handle, lock: L) -> Result<Self> {
         let id = condition::lock_of(handle.hold.segment()?, handle.root)?;
         if id != lock.id() || lock.segment_id() != handle.hold.session().segment().id() {
-            return Err(Error::new(ErrorKind::InvalidInput, "a condition with a lock that is not its own"));
+            return Err(foreign_lock());
         }
         Ok(Condition { handle, lock })
     }

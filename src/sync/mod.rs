@@ -23,6 +23,7 @@ use crate::guarded;
 use crate::manager::{Manager, Place};
 use crate::raw::object::Kind;
 use crate::raw::sync as raw;
+use condition::foreign_lock;
 
 impl Manager {
     /// Creates an anonymous reentrant lock around `value`; `()` if it guards nothing in particular.
@@ -124,6 +125,9 @@ impl Place<'_> {
     /// `InvalidInput` if there is one of that name that belongs to another lock, or `lock` is of another segment.
     pub fn condition<L: ConditionLock>(self, lock: &L) -> Result<Condition<L>> {
         let id = lock.id();
+        if lock.segment_id() != self.manager().session().segment().id() {
+            return Err(foreign_lock());
+        }
         let handle = self.object(Kind::Condition, Condition::<L>::fingerprint(), |session, fingerprint| {
             session.create(Kind::Condition, fingerprint, |me, root| raw::condition::create(me, root, id))
         })?;

@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::guarded::{self, Made};
 use crate::handle::{Handle, handle_traits};
 use crate::lock::{Acquire, Held, endless};
-use crate::mem::{Me, Segment, Step};
+use crate::mem::{Segment, Step};
 use crate::raw::lock::Acquired;
 use crate::raw::object::Kind;
 use crate::raw::recovery;
@@ -81,21 +81,25 @@ impl<T, C: Codec<T>> RwLock<T, C> {
         Ok((segment, rwlock::RwLock::at(segment, self.handle.root)?))
     }
 
-    fn run(&self, operation: impl Fn(&Me<'_>, rwlock::RwLock<'_>) -> Step<Acquired>) -> Result<(Acquired, u64)> {
+    /// Does what takes the name of the calling thread.
+    fn run(&self, operation: impl Fn(u64, rwlock::RwLock<'_>) -> Step<Acquired>) -> Result<(Acquired, u64)> {
         let (segment, raw) = self.raw()?;
-        recovery::run(segment, |me| Ok((operation(me, raw)?, thread::of(me))))
+        recovery::run(segment, |me| Ok((operation(thread::of(me), raw)?, thread::of(me))))
     }
 
     #[inline]
     fn take_read(&self, deadline: Deadline) -> Result<(Acquired, u64)> {
-        match self.raw()?.1.try_read()? {
-            Some(taken) => Ok(taken),
-            None => self.run(|me, raw| raw.read(me, deadline)),
+        let (segment, raw) = self.raw()?;
+        if let Some(name) = thread::current(segment)
+            && let Some(acquired) = raw.enter(name)?
+        {
+            return Ok((acquired, name));
         }
+        self.run(|name, raw| raw.read(name, deadline))
     }
 
     fn take_write(&self, deadline: Deadline) -> Result<(Acquired, u64)> {
-        self.run(|me, raw| raw.write(me, deadline))
+        self.run(|name, raw| raw.write(name, deadline))
     }
 
     fn read_until(&self, deadline: Deadline) -> Result<Option<Held<RwLockReadGuard<'_, T, C>>>> {
@@ -109,7 +113,7 @@ impl<T, C: Codec<T>> RwLock<T, C> {
     }
 
     fn upgradable_until(&self, deadline: Deadline) -> Result<Option<Held<RwLockUpgradableGuard<'_, T, C>>>> {
-        let (acquired, name) = self.run(|me, raw| raw.upgradable(me, deadline))?;
+        let (acquired, name) = self.run(|name, raw| raw.upgradable(name, deadline))?;
         Ok(Held::of(acquired, || RwLockUpgradableGuard { lock: self, name, made: Made::here() }))
     }
 
@@ -313,7 +317,7 @@ impl<'a, T, C: Codec<T>> RwLockUpgradableGuard<'a, T, C> {
     }
 
     fn upgrade_until(self, deadline: Deadline) -> Result<Result<Held<RwLockWriteGuard<'a, T, C>>, Self>> {
-        let (acquired, name) = self.lock.run(|me, raw| raw.upgrade(me, deadline))?;
+        let (acquired, name) = self.lock.run(|name, raw| raw.upgrade(name, deadline))?;
         let held = Held::of(acquired, || RwLockWriteGuard { lock: self.lock, name, made: Made::here() });
         Ok(match held {
             Some(held) => {

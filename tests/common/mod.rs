@@ -1,6 +1,10 @@
 //! What the tests of whole processes share: names, dice, and children that are this very test binary once more.
 #![allow(dead_code)] // each test file uses its own part
 
+pub mod barriers;
+pub mod conditions;
+pub mod locks;
+
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
@@ -13,6 +17,24 @@ const ROLE: &str = "COMMONS_TEST_ROLE";
 const ARGUMENT: &str = "COMMONS_TEST_ARGUMENT";
 /// Longest wait for anything that a child should say or do.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Longest wait for what happens at once.
+pub const SOON: Duration = Duration::from_secs(20);
+/// Far longer than anything takes that happens at all.
+pub const FOREVER: Duration = Duration::from_secs(600);
+
+/// Kills a child, and waits until it is dead.
+pub fn end<R: serde::Serialize + serde::de::DeserializeOwned + 'static>(child: commons::Process<R>) {
+    child.kill().unwrap();
+    assert!(child.join().is_err());
+}
+
+/// The operation failed, and in this way.
+#[track_caller]
+pub fn assert_kind<T>(result: commons::Result<T>, kind: commons::ErrorKind) {
+    let error = result.err().expect("an error");
+    assert_eq!(error.kind(), kind, "{error}");
+    assert!(!error.context().is_empty());
+}
 
 /// A name that no other test uses.
 pub fn unique(tag: &str) -> String {

@@ -1,21 +1,25 @@
 //! The barrier: signatures in two sets of places, one state word, and parties that die, come late, or are too many.
 //!
-//! **Protocol.** A party reads the state; if it fills, it claims a free place of the epoch's set (by parity) with the
-//! epoch's number, unless a signature of another epoch is there, and reads the state again: if the epoch has gone on, it
-//! signs out. Whoever has signed in and finds the set full tries the CAS FILL → ACTION; the winner runs the action and
+//! **Protocol.** A party reads the state; if it fills, it looks at the epoch's set (by parity), unless a signature of
+//! another epoch is there (one of the dead it removes). It reads a place, passes over one that is taken or was left in this
+//! very epoch, reads the state again, and if the epoch is the same still, signs with its number by a CAS of what it read.
+//! Who leaves a place leaves the epoch's number there; so an epoch cannot have passed between the look and a CAS that
+//! succeeds, and a signature that counts is never taken back. Whoever has signed in and finds the set full tries the CAS FILL → ACTION; the winner runs the action and
 //! makes the CAS to the next epoch. A party that finds its epoch over reads from the state how it ended, and signs out.
 //! Whoever waits and finds a party of its epoch dead breaks the epoch; so does a timeout. A reset begins a new epoch and
 //! notes that the last was broken.
 //!
-//! **Rules.** An epoch is passed only if two parties had signed in for it, and its action ran once. A party that is told
-//! that it passed, or not, is told the truth. Every party that lives ends.
+//! **Rules.** An epoch is passed only if two parties had signed in for it, and its action ran once; two pass it, no more. A
+//! party that is told that it passed, or not, is told the truth. Every party that lives ends.
 //!
 //! **Left out.** Weak memory; sleeping (a waiter looks again whenever it likes); the waiters' bit; recovery of the dead
-//! process itself. A barrier of two, with a kill, a reset, or a third party that may be late by whole epochs.
+//! process itself. A barrier of two, with a kill, a reset, or a third party that may be late by whole epochs; or with several
+//! of these at once.
 //!
 //! | mutant | what it leaves out | what goes wrong |
 //! |---|---|---|
-//! | `NoSecondLook` | the state read again after signing in | a party waits for an epoch that is long over |
+//! | `NoSecondLook` | the state read again before signing in | a party signs for an epoch that is long over |
+//! | `NoMark` | the epoch's number in a place that was left | a third passes an epoch that two have passed |
 //! | `NoTag` | the epoch in the signature | an epoch is passed by one party and somebody's old signature |
 //! | `NoHistory` | how the last epoch ended | a party that was reset believes that it passed |
 //! | `NoDeathCheck` | the look at the others' lives | the dead are waited for for ever |
@@ -28,6 +32,7 @@ use stateright::{Model, Property};
 pub enum Variant {
     Real,
     NoSecondLook,
+    NoMark,
     NoTag,
     NoHistory,
     NoDeathCheck,
@@ -60,6 +65,8 @@ impl Cast {
     pub const SLOW: Cast = Cast { rounds: [3, 1, 1], kills: 0, resets: 1, late: false };
     /// Three parties at a barrier of two; the third may be late.
     pub const CROWD: Cast = Cast { rounds: [3, 3, 1], kills: 0, resets: 0, late: true };
+    /// Three parties at a barrier of two, all of them late at times, and one of them killed.
+    pub const CROWD_AND_KILL: Cast = Cast { rounds: [2, 2, 1], kills: 1, resets: 0, late: true };
 }
 
 /// Threads; the barrier is for two.
@@ -88,15 +95,32 @@ impl Word {
     }
 }
 
+/// A place in a set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Place {
+    /// Nobody's, left in this epoch if in any.
+    Left(Option<u8>),
+    /// Signed by this party for this epoch.
+    Signed(u8, u8),
+}
+
+impl Place {
+    fn is_signed_for(self, epoch: u8) -> bool {
+        matches!(self, Place::Signed(_, tag) if tag == epoch)
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum At {
     Start,
     /// Has read the state in this epoch.
     Claim(u8),
-    /// Has found this place free, and nobody of another epoch.
-    Sign(u8, usize),
-    /// Has signed in, in this place, and not yet looked again.
-    Look(u8, usize),
+    /// Has found nobody of another epoch in the set; this place is next.
+    Read(u8, usize),
+    /// Has found this place free, and so.
+    Look(u8, usize, Place),
+    /// And has seen that the epoch is not over.
+    Sign(u8, usize, Place),
     Wait(u8, usize),
     Act(u8, usize),
     /// Knows how its epoch ended; still has its place.
@@ -108,13 +132,15 @@ enum At {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct State {
     word: Word,
-    places: [[Option<(u8, u8)>; NEEDED]; 2],
+    places: [[Place; NEEDED]; 2],
     at: [At; PARTIES],
     left: [u8; PARTIES],
     kills: u8,
     resets: u8,
     /// How each epoch ended.
     ends: Vec<bool>,
+    /// How many have passed each epoch.
+    passed: Vec<u8>,
     /// Actions begun in the epoch at hand.
     actions: u8,
     broken: Option<&'static str>,
@@ -132,8 +158,10 @@ pub enum Action {
 
 impl Barrier {
     fn full(&self, s: &State, epoch: u8) -> bool {
-        let counts =
-            |place: &Option<(u8, u8)>| place.is_some_and(|(_, tag)| tag == epoch || self.variant == Variant::NoTag);
+        let counts = |place: &Place| match place {
+            Place::Signed(_, tag) => *tag == epoch || self.variant == Variant::NoTag,
+            Place::Left(_) => false,
+        };
         s.places[usize::from(epoch) % 2].iter().all(counts)
     }
 
@@ -145,10 +173,11 @@ impl Barrier {
     fn end(&self, t: &mut State, passed: bool) {
         let epoch = t.word.epoch;
         let set = &t.places[usize::from(epoch) % 2];
-        if passed && set.iter().flatten().filter(|(_, tag)| *tag == epoch).count() < NEEDED {
+        if passed && set.iter().filter(|place| place.is_signed_for(epoch)).count() < NEEDED {
             t.broken = Some("an epoch was passed before all had come");
         }
         t.ends.push(passed);
+        t.passed.push(0);
         t.word = t.word.next(!passed);
         t.actions = 0;
     }
@@ -173,28 +202,36 @@ impl Barrier {
                 Phase::Fill => At::Claim(t.word.epoch),
             },
             At::Claim(epoch) => {
-                let set = &t.places[usize::from(epoch) % 2];
-                let stale = set.iter().flatten().any(|(_, tag)| *tag != epoch);
-                match set.iter().position(Option::is_none) {
-                    Some(place) if !stale || self.variant == Variant::LeavesStale => At::Sign(epoch, place),
-                    _ => At::Start,
+                let at = t.at;
+                for place in &mut t.places[usize::from(epoch) % 2] {
+                    match *place {
+                        Place::Signed(by, tag) if tag != epoch && at[usize::from(by)] == At::Dead => {
+                            *place = Place::Left(Some(tag));
+                        }
+                        Place::Signed(_, tag) if tag != epoch && self.variant != Variant::LeavesStale => {
+                            return Some(At::Start);
+                        }
+                        _ => {}
+                    }
                 }
+                At::Read(epoch, 0)
             }
-            At::Sign(epoch, place) => {
+            At::Read(_, NEEDED) => At::Start,
+            At::Read(epoch, place) => match t.places[usize::from(epoch) % 2][place] {
+                Place::Left(left) if left != Some(epoch) => At::Look(epoch, place, Place::Left(left)),
+                _ => At::Read(epoch, place + 1),
+            },
+            At::Look(epoch, place, seen) => match t.word.epoch == epoch || self.variant == Variant::NoSecondLook {
+                true => At::Sign(epoch, place, seen),
+                false => At::Start,
+            },
+            At::Sign(epoch, place, seen) => {
                 let word = &mut t.places[usize::from(epoch) % 2][place];
-                if word.is_some() {
-                    return Some(At::Start);
+                if *word != seen {
+                    return Some(At::Read(epoch, place + 1));
                 }
-                *word = Some((name, epoch));
-                match self.variant {
-                    Variant::NoSecondLook => At::Wait(epoch, place),
-                    _ => At::Look(epoch, place),
-                }
-            }
-            At::Look(epoch, place) if t.word.epoch == epoch => At::Wait(epoch, place),
-            At::Look(epoch, place) => {
-                t.places[usize::from(epoch) % 2][place] = None;
-                At::Start
+                *word = Place::Signed(name, epoch);
+                At::Wait(epoch, place)
             }
             At::Wait(epoch, place) => {
                 if let Some(passed) = self.verdict(t, epoch) {
@@ -222,8 +259,17 @@ impl Barrier {
                 At::Leave(epoch, place, elected)
             }
             At::Leave(epoch, place, passed) => {
-                t.places[usize::from(epoch) % 2][place] = None;
+                let word = &mut t.places[usize::from(epoch) % 2][place];
+                if *word == Place::Signed(name, epoch) {
+                    *word = Place::Left((self.variant != Variant::NoMark).then_some(epoch));
+                }
                 t.left[who] -= u8::from(passed);
+                if passed {
+                    t.passed[usize::from(epoch)] += 1;
+                    if usize::from(t.passed[usize::from(epoch)]) > NEEDED {
+                        t.broken = Some("more have passed than there are parties");
+                    }
+                }
                 At::Start
             }
             At::Done | At::Dead => return None,
@@ -238,12 +284,13 @@ impl Model for Barrier {
     fn init_states(&self) -> Vec<State> {
         vec![State {
             word: Word { epoch: 0, phase: Phase::Fill, last: false, before: false },
-            places: [[None; NEEDED]; 2],
+            places: [[Place::Left(None); NEEDED]; 2],
             at: [At::Start; PARTIES],
             left: self.cast.rounds,
             kills: self.cast.kills,
             resets: self.cast.resets,
             ends: Vec::new(),
+            passed: Vec::new(),
             actions: 0,
             broken: None,
         }]
@@ -269,7 +316,7 @@ impl Model for Barrier {
                 let At::Wait(epoch, _) = s.at[who] else { return None };
                 let signed = |other: &usize| {
                     matches!(s.at[*other], At::Dead)
-                        && s.places[usize::from(epoch) % 2].contains(&Some((*other as u8, epoch)))
+                        && s.places[usize::from(epoch) % 2].contains(&Place::Signed(*other as u8, epoch))
                 };
                 let open = s.word.epoch == epoch && s.word.phase != Phase::Broken;
                 if self.variant == Variant::NoDeathCheck || !open || !(0..PARTIES).any(|other| signed(&other)) {
@@ -296,7 +343,7 @@ impl Model for Barrier {
             Action::Reset => {
                 let epoch = s.word.epoch;
                 let idle = s.word.phase == Phase::Fill
-                    && !s.places[usize::from(epoch) % 2].iter().flatten().any(|(_, tag)| *tag == epoch);
+                    && !s.places[usize::from(epoch) % 2].iter().any(|place| place.is_signed_for(epoch));
                 if idle {
                     return None;
                 }
@@ -323,7 +370,7 @@ impl Protocol for Barrier {
         let gone = |at: &At| matches!(at, At::Done | At::Dead);
         let signed_by_dead = (0..PARTIES).any(|who| {
             s.at[who] == At::Dead
-                && s.places.iter().flatten().flatten().any(|(by, tag)| usize::from(*by) == who && *tag == s.word.epoch)
+                && s.places.iter().flatten().any(|place| *place == Place::Signed(who as u8, s.word.epoch))
         });
         let alone =
             s.at.iter().filter(|at| !gone(at)).all(|at| matches!(at, At::Wait(epoch, _) if *epoch == s.word.epoch))

@@ -12,6 +12,7 @@ mod locks;
 mod objects;
 mod pipes;
 mod queues;
+mod records;
 mod set;
 mod sync;
 mod sync_locks;
@@ -50,6 +51,7 @@ fn crash_at_every_step() {
     set::cases(&suite);
     list::cases(&suite);
     array::cases(&suite);
+    records::cases(&suite);
     suite.finish();
     if !suite.is_partial() {
         super::ring::crash_tests::at_every_step(); // the states of a ring that its public operations do not make

@@ -95,6 +95,8 @@ pub fn cases(suite: &Suite) {
     }
     .run(suite);
 
+    keys_with_handles(suite);
+
     let open_namespace = |manager: &Manager| {
         let id = only(manager, Kind::Namespace);
         Namespace::over(handle(manager, id, Kind::Namespace, Namespace::fingerprint())).unwrap()
@@ -117,6 +119,65 @@ pub fn cases(suite: &Suite) {
             assert!(space.remove("a").unwrap());
             assert_eq!(space.names().unwrap(), ["b"]);
         },
+    }
+    .run(suite);
+}
+
+/// A dict whose keys are handles: inserting one, and a new value for one that is there.
+fn keys_with_handles(suite: &Suite) {
+    type Keyed = Dict<Dict<u64, u64>, String>;
+    let open = |victim: &Manager| -> Keyed {
+        let objects = victim.session().objects().unwrap();
+        let mut ids = objects.iter().map(|object| object.id);
+        let id = ids.find(|id| victim.session().describe(*id).unwrap().1 == Keyed::fingerprint());
+        Keyed::over(handle(victim, id.unwrap(), Kind::Dict, Keyed::fingerprint())).unwrap()
+    };
+    let verify = |survivor: &Manager, keyed: &Keyed, values: &[&str], must: bool| {
+        survivor.collect().unwrap();
+        let entries = keyed.snapshot().unwrap();
+        assert!(entries.len() == 1 || !must && entries.is_empty());
+        for (key, value) in &entries {
+            key.insert(&1, &1).unwrap();
+            assert!(values.contains(&value.as_str()), "{value}");
+            assert_eq!(keyed.get(key).unwrap().as_ref(), Some(value), "equal from every process");
+        }
+        assert_eq!(survivor.objects().unwrap().len(), 1 + entries.len());
+    };
+    let go_on = |survivor: &Manager, keyed: &Keyed| {
+        survivor.recover().unwrap();
+        keyed.clear().unwrap();
+        survivor.collect().unwrap();
+        assert_eq!(survivor.objects().unwrap().len(), 1);
+    };
+    Case {
+        name: "dict: inserting a key with a handle",
+        setup: &|manager| -> Keyed { manager.dict().unwrap() },
+        open: &|victim, _| open(victim),
+        act: &|victim, keyed| assert!(keyed.insert(&victim.dict().unwrap(), &"new".to_owned()).unwrap()),
+        verify: &|survivor, keyed, finished| verify(survivor, keyed, &["new"], finished),
+        go_on: &go_on,
+    }
+    .run(suite);
+    Case {
+        name: "dict: replacing the value of a key with a handle",
+        setup: &|manager| -> Keyed {
+            let keyed = manager.dict().unwrap();
+            assert!(keyed.insert(&manager.dict().unwrap(), &"old".to_owned()).unwrap());
+            keyed
+        },
+        open: &|victim, _| {
+            let keyed = open(victim);
+            let objects = victim.session().objects().unwrap();
+            let key = objects.iter().map(|object| object.id).find(|id| *id != keyed.handle.hold.id());
+            let fingerprint = Dict::<u64, u64>::fingerprint();
+            let key: Dict<u64, u64> = Dict::over(handle(victim, key.unwrap(), Kind::Dict, fingerprint)).unwrap();
+            (keyed, key)
+        },
+        act: &|_, (keyed, key)| assert!(!keyed.insert(key, &"new".to_owned()).unwrap()),
+        verify: &|survivor, keyed, finished| {
+            verify(survivor, keyed, if finished { &["new"] } else { &["old", "new"] }, true);
+        },
+        go_on: &go_on,
     }
     .run(suite);
 }

@@ -26,7 +26,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 
 use super::super::cell;
 use super::super::wait::{Deadline, Next, Waiter};
-use super::thread;
+use super::thread::Threads;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mem::layout::SLOTS;
 use crate::mem::{Me, Segment, Step, Word};
@@ -118,7 +118,7 @@ pub fn create(me: &Me<'_>, root_ref: &Word, parties: usize) -> Result<()> {
 /// The barrier at some root.
 #[derive(Clone, Copy)]
 pub struct Barrier<'a> {
-    segment: &'a Segment,
+    threads: &'a dyn Threads,
     words: &'a [Word],
 }
 
@@ -129,7 +129,14 @@ impl<'a> Barrier<'a> {
         if parties == 0 || parties > SLOTS {
             return Err(Error::corrupted("the parties of a barrier"));
         }
-        Ok(Barrier { segment, words: segment.words(root, PLACES + 2 * parties as usize)? })
+        Ok(Barrier { threads: segment, words: segment.words(root, PLACES + 2 * parties as usize)? })
+    }
+
+    /// The barrier in these words, of that many parties.
+    #[cfg(loom)]
+    pub fn over(threads: &'a dyn Threads, words: &'a [Word], parties: usize) -> Barrier<'a> {
+        words[PARTIES].store(parties as u64, Relaxed);
+        Barrier { threads, words: &words[..PLACES + 2 * parties] }
     }
 
     fn state(&self) -> &'a Word {
@@ -158,13 +165,13 @@ impl<'a> Barrier<'a> {
         self.state().load(Acquire) & PHASE == BROKEN
     }
 
-    /// Waits for the others. `place` is where the party has signed in, if it has: the wait goes on from there when a dead
+    /// Waits for the others, as the thread of that name. `place` is where the party has signed in, if it has: the wait goes on from there when a dead
     /// process has interrupted it.
     ///
     /// # Blocking
     /// Until all parties have come and the action has run, or the barrier breaks: by abort, reset, somebody's timeout, or
     /// the death of a party that had come.
-    pub fn wait(&self, me: &Me<'_>, deadline: Deadline, place: &mut Option<Place>) -> Step<Turn> {
+    pub fn wait(&self, name: u64, deadline: Deadline, place: &mut Option<Place>) -> Step<Turn> {
         let mut waiter = Waiter::until(deadline);
         let mut looked = false;
         loop {
@@ -172,7 +179,7 @@ impl<'a> Barrier<'a> {
             match *place {
                 None if seen & PHASE == BROKEN => return Ok(Turn::Broken),
                 None if seen & PHASE == FILL => {
-                    *place = self.sign_in(me, epoch_of(seen))?;
+                    *place = self.sign_in(name, epoch_of(seen))?;
                     if place.is_some() {
                         continue;
                     }
@@ -234,18 +241,18 @@ impl<'a> Barrier<'a> {
     }
 
     /// Signs in for `epoch`; `None` if its places are taken, or it is over.
-    fn sign_in(&self, me: &Me<'_>, epoch: u64) -> Step<Option<Place>> {
+    fn sign_in(&self, name: u64, epoch: u64) -> Step<Option<Place>> {
         let set = self.set(epoch);
         for word in set {
             let seen = word.load(Acquire);
             if is_taken(seen) && !is_signed(seen, epoch) {
-                if !thread::is_gone(self.segment, seen & !TAG)? {
+                if !self.threads.is_gone(seen & !TAG)? {
                     return Ok(None); // it has yet to find out how its epoch ended
                 }
                 let _ = word.cas(seen, seen & TAG, AcqRel); // failing, somebody else has done it
             }
         }
-        let signature = thread::of(me) | tag(epoch);
+        let signature = name | tag(epoch);
         for (index, word) in set.iter().enumerate() {
             // The place first, the state after it.
             let seen = word.load(SeqCst);
@@ -279,7 +286,7 @@ impl<'a> Barrier<'a> {
     fn somebody_died(&self, epoch: u64) -> Step<bool> {
         for word in self.set(epoch) {
             let seen = word.load(Acquire);
-            if is_signed(seen, epoch) && thread::is_gone(self.segment, seen & !TAG)? {
+            if is_signed(seen, epoch) && self.threads.is_gone(seen & !TAG)? {
                 return Ok(true);
             }
         }

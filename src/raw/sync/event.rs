@@ -64,6 +64,11 @@ pub fn clear(word: &Word) {
 /// # Errors
 /// `Evicted` when this process was judged dead meanwhile.
 pub fn wait(segment: &Segment, word: &Word, deadline: Deadline) -> Result<bool> {
+    wait_while(word, deadline, &|| segment.still_member())
+}
+
+/// [`wait`], in a world where `goes_on` tells whether to go on.
+pub(in crate::raw) fn wait_while(word: &Word, deadline: Deadline, goes_on: &dyn Fn() -> Result<()>) -> Result<bool> {
     let first = word.load(Ordering::Acquire);
     let mut seen = first;
     let mut waiter = Waiter::until(deadline);
@@ -74,7 +79,7 @@ pub fn wait(segment: &Segment, word: &Word, deadline: Deadline) -> Result<bool> 
         match waiter.next() {
             Next::Look => {}
             Next::Sleep(slice) => {
-                segment.still_member()?;
+                goes_on()?;
                 if seen & WAITERS != 0 || word.cas(seen, seen | WAITERS, Ordering::Acquire).is_ok() {
                     word.wait((seen | WAITERS) as u32, slice);
                 }

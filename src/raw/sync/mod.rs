@@ -9,6 +9,8 @@ pub mod condition;
 pub mod event;
 #[cfg(all(test, debug_assertions, not(loom)))]
 mod hostile_tests;
+#[cfg(all(test, loom))]
+mod loom_tests;
 pub mod once;
 pub mod rlock;
 pub mod rwlock;

@@ -29,10 +29,10 @@ use super::super::cell;
 use super::super::lock::{self, Acquired, WAITERS};
 use super::super::wait::{Deadline, Next, Waiter};
 use super::rlock;
-use super::thread::{self, NAME};
+use super::thread::{self, NAME, Threads};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mem::layout::SLOTS;
-use crate::mem::{Me, Segment, Step, Word};
+use crate::mem::{Segment, Step, Word};
 
 const GATE: usize = 2;
 const _: () = assert!(GATE == cell::WORDS);
@@ -55,7 +55,7 @@ const ROUNDS: u32 = 16;
 /// The lock at some root.
 #[derive(Clone, Copy)]
 pub struct RwLock<'a> {
-    segment: &'a Segment,
+    threads: &'a dyn Threads,
     words: &'a [Word],
 }
 
@@ -63,7 +63,13 @@ impl<'a> RwLock<'a> {
     /// The lock at `root`.
     #[inline]
     pub fn at(segment: &'a Segment, root: u64) -> Result<RwLock<'a>> {
-        Ok(RwLock { segment, words: segment.words(root, cell::WORDS + MORE)? })
+        Ok(RwLock { threads: segment, words: segment.words(root, cell::WORDS + MORE)? })
+    }
+
+    /// The lock in these words: a cell, the gate, and a word for each thread.
+    #[cfg(loom)]
+    pub fn over(threads: &'a dyn Threads, words: &'a [Word]) -> RwLock<'a> {
+        RwLock { threads, words }
     }
 
     fn mutex(&self) -> &'a Word {
@@ -80,19 +86,12 @@ impl<'a> RwLock<'a> {
 
     /// The words of all that may be readers.
     fn readers(&self) -> &'a [Word] {
-        &self.words[READERS..][..usize::from(self.segment.slots_used())]
+        &self.words[READERS..][..self.threads.slots_used()]
     }
 
-    /// Takes the lock for reading if no writer is there and the thread is known already: its name then.
+    /// Takes the lock for reading, as the thread of that name, unless the gate is closed.
     #[inline]
-    pub fn try_read(&self) -> Result<Option<(Acquired, u64)>> {
-        let Some(name) = thread::current(self.segment) else { return Ok(None) };
-        Ok(self.enter(name)?.map(|acquired| (acquired, name)))
-    }
-
-    /// Takes the lock for reading unless the gate is closed.
-    #[inline]
-    fn enter(&self, name: u64) -> Result<Option<Acquired>> {
+    pub fn enter(&self, name: u64) -> Result<Option<Acquired>> {
         let word = self.reader(name)?;
         let seen = word.load(Relaxed);
         if seen & NAME == name && seen & COUNT != 0 {
@@ -120,7 +119,7 @@ impl<'a> RwLock<'a> {
         }
     }
 
-    /// Takes the lock for reading.
+    /// Takes the lock for reading, as the thread of that name.
     ///
     /// # Blocking
     /// While a writer has it or waits for the readers before this one; at most for one writer.
@@ -128,8 +127,7 @@ impl<'a> RwLock<'a> {
     /// # Errors
     /// `WouldDeadlock` if the calling thread is the writer; `TooMany` at 16383 readings by one thread.
     #[cold]
-    pub fn read(&self, me: &Me<'_>, deadline: Deadline) -> Step<Acquired> {
-        let name = thread::of(me);
+    pub fn read(&self, name: u64, deadline: Deadline) -> Step<Acquired> {
         let word = self.reader(name)?;
         let mut waiter = Waiter::until(deadline);
         let mut judged = false;
@@ -165,7 +163,7 @@ impl<'a> RwLock<'a> {
 
     /// Whether the closer of the gate is gone; if so, the gate is open and dirty now.
     fn is_left(&self, gate: u64) -> Step<bool> {
-        if !thread::is_gone(self.segment, gate)? {
+        if !self.threads.is_gone(gate)? {
             return Ok(false);
         }
         // Failing, somebody else has done it, or a writer has taken over.
@@ -199,15 +197,14 @@ impl<'a> RwLock<'a> {
         Ok(seen & NAME == name && seen & COUNT != 0)
     }
 
-    /// Takes the lock for writing.
+    /// Takes the lock for writing, as the thread of that name.
     ///
     /// # Blocking
     /// While another has the mutex, and then for those who read when the gate is closed.
     ///
     /// # Errors
     /// `WouldDeadlock` if the calling thread reads or writes already.
-    pub fn write(&self, me: &Me<'_>, deadline: Deadline) -> Step<Acquired> {
-        let name = thread::of(me);
+    pub fn write(&self, name: u64, deadline: Deadline) -> Step<Acquired> {
         if self.reads(name)? {
             return Err(Error::new(ErrorKind::WouldDeadlock, "a read-write lock that this thread reads").into());
         }
@@ -222,7 +219,7 @@ impl<'a> RwLock<'a> {
     }
 
     fn take_mutex(&self, name: u64, deadline: Deadline) -> Step<Acquired> {
-        lock::take(self.mutex(), name, deadline, &|seen| thread::is_gone(self.segment, seen))
+        lock::take(self.mutex(), name, deadline, &|seen| self.threads.is_gone(seen))
     }
 
     /// Closes the gate, as the holder of the mutex, and waits until the readers are out. If they are not in time, it is
@@ -262,7 +259,7 @@ impl<'a> RwLock<'a> {
                     break;
                 }
                 let next = waiter.next();
-                if next != Next::Look && !std::mem::replace(&mut judged, true) && thread::is_gone(self.segment, seen)? {
+                if next != Next::Look && !std::mem::replace(&mut judged, true) && self.threads.is_gone(seen)? {
                     let _ = word.cas(seen, 0, Relaxed); // failing, the slot has a new user
                     continue;
                 }
@@ -326,8 +323,8 @@ impl<'a> RwLock<'a> {
     ///
     /// # Errors
     /// `WouldDeadlock` if the calling thread writes or is upgradable already.
-    pub fn upgradable(&self, me: &Me<'_>, deadline: Deadline) -> Step<Acquired> {
-        if self.take_mutex(thread::of(me), deadline)? == Acquired::TimedOut {
+    pub fn upgradable(&self, name: u64, deadline: Deadline) -> Step<Acquired> {
+        if self.take_mutex(name, deadline)? == Acquired::TimedOut {
             return Ok(Acquired::TimedOut);
         }
         if self.gate().load(Relaxed) & NAME != 0 {
@@ -342,8 +339,7 @@ impl<'a> RwLock<'a> {
     ///
     /// # Errors
     /// `NotHeld` if the calling thread is not upgradable; `WouldDeadlock` if it reads as well.
-    pub fn upgrade(&self, me: &Me<'_>, deadline: Deadline) -> Step<Acquired> {
-        let name = thread::of(me);
+    pub fn upgrade(&self, name: u64, deadline: Deadline) -> Step<Acquired> {
         if !self.is_upgradable(name) {
             return Err(Error::new(ErrorKind::NotHeld, "an upgradable read-write lock").into());
         }

@@ -16,7 +16,8 @@
 //!    done. `owner` tells whether there is anything left to do.
 //! 4. Recovery of a process gives back what its count says, as an operation of the recoverer's own. Whoever waits looks for
 //!    dead processes among the counts.
-//! 5. A release takes the waiters' bit away. A taker that has slept sets it again, and passes the wake-up on if more is free.
+//! 5. A release takes the waiters' bit away. A taker that has slept sets it again if it takes the last permit, and passes the
+//!    wake-up on if more is free.
 
 use std::sync::atomic::Ordering;
 
@@ -88,11 +89,17 @@ pub fn try_take(segment: &Segment, root: u64) -> Result<bool> {
         if seen & OWNER != 0 || free_of(seen) == 0 {
             return Ok(false);
         }
-        // LINEARIZES: the CAS; Acquire: what was done before the release is visible. Failing, somebody else's succeeded.
-        if state.cas(seen, seen - ONE, Ordering::Acquire).is_ok() {
+        if take_plain(state, seen, 0) {
             return Ok(true);
-        }
+        } // somebody else's CAS succeeded: progress
     }
+}
+
+/// Takes a plain permit if the state is as `seen`, where one is free, and sets `bit`.
+#[inline]
+pub(in crate::raw) fn take_plain(state: &Word, seen: u64, bit: u64) -> bool {
+    // LINEARIZES: the CAS; Acquire: what was done before the release is visible.
+    state.cas(seen, (seen - ONE) | bit, Ordering::Acquire).is_ok()
 }
 
 /// Releases `permits` plain ones if nobody is moving an owned one; whether that was so.
@@ -102,7 +109,12 @@ pub fn try_take(segment: &Segment, root: u64) -> Result<bool> {
 #[inline]
 pub fn try_release(segment: &Segment, root: u64, permits: u32) -> Result<bool> {
     let words = words(segment, root)?;
-    let (state, bound) = (&words[STATE], words[BOUND].load(Ordering::Relaxed));
+    release_plain(&words[STATE], words[BOUND].load(Ordering::Relaxed), permits)
+}
+
+/// [`try_release`] of a semaphore with that state and bound.
+#[inline]
+pub(in crate::raw) fn release_plain(state: &Word, bound: u64, permits: u32) -> Result<bool> {
     loop {
         let seen = state.load(Ordering::Relaxed);
         if seen & OWNER != 0 {
@@ -167,19 +179,25 @@ fn wait_for_latch(me: &Me<'_>, state: &Word, waiter: &mut Waiter) -> Step<()> {
 /// # Errors
 /// `TooMany` at 32767 owned permits.
 pub fn acquire(me: &Me<'_>, root: u64, owned: bool, deadline: Deadline) -> Step<bool> {
-    let words = words(me.segment, root)?;
-    let state = &words[STATE];
+    let state = &words(me.segment, root)?[STATE];
+    let take = |seen, bit| if owned { take_owned(me, root, seen, bit) } else { Ok(take_plain(state, seen, bit)) };
+    wait_and_take(state, deadline, &take, &|seen| look_for_the_dead(me, root, seen))
+}
+
+/// The waiting of [`acquire`]: `take` tries to where a permit is free, and `look` whether one has come back from the dead.
+pub(in crate::raw) fn wait_and_take(
+    state: &Word,
+    deadline: Deadline,
+    take: &dyn Fn(u64, u64) -> Step<bool>,
+    look: &dyn Fn(u64) -> Step<bool>,
+) -> Step<bool> {
     let mut waiter = Waiter::until(deadline);
     let (mut bit, mut looked) = (0, false);
     loop {
         let seen = state.load(Ordering::Relaxed);
         if seen & OWNER == 0 && free_of(seen) > 0 {
-            let taken = match owned {
-                true => take_owned(me, root, seen, bit)?,
-                // LINEARIZES: the CAS, as in `try_take`.
-                false => state.cas(seen, (seen - ONE) | bit, Ordering::Acquire).is_ok(),
-            };
-            if taken {
+            // Beside a free permit the bit would put to sleep who looked before the release: the futex does not count permits.
+            if take(seen, if free_of(seen) > 1 { 0 } else { bit })? {
                 if bit != 0 && free_of(seen) > 1 {
                     state.wake(1); // others may sleep whose bit a release took away with ours
                 }
@@ -193,7 +211,7 @@ pub fn acquire(me: &Me<'_>, root: u64, owned: bool, deadline: Deadline) -> Step<
             Next::Sleep(_) => !std::mem::replace(&mut looked, true),
             Next::TimedOut => !looked,
         };
-        if due && look_for_the_dead(me, root, seen)? {
+        if due && look(seen)? {
             continue;
         }
         match next {

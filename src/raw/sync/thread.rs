@@ -13,7 +13,27 @@ const OWNER: u64 = 0xffff;
 pub const NAME: u64 = 0xffff_ffff << GENERATION_SHIFT | OWNER;
 const GENERATION_SHIFT: u32 = 32;
 
-fn name(slot: u16, generation: u32) -> u64 {
+/// Who knows which threads there are: a segment, or a stand-in under loom, where there are no segments.
+pub trait Threads {
+    /// See [`is_gone`].
+    fn is_gone(&self, word: u64) -> Step<bool>;
+
+    /// Slots from this one on have never been used.
+    fn slots_used(&self) -> usize;
+}
+
+impl Threads for Segment {
+    fn is_gone(&self, word: u64) -> Step<bool> {
+        is_gone(self, word)
+    }
+
+    fn slots_used(&self) -> usize {
+        self.slots_used().into()
+    }
+}
+
+/// The name of the thread that has the slot in that generation.
+pub fn name(slot: u16, generation: u32) -> u64 {
     u64::from(generation) << GENERATION_SHIFT | (u64::from(slot) + 1)
 }
 
