@@ -149,10 +149,10 @@ impl Office {
         let result = f(&mut crew, &mut effects);
         let done = crew.done;
         drop(crew);
-        self.carry_out(effects);
         if done {
-            self.bell.ring();
+            self.bell.ring(); // before user code runs, which may wait for the threads
         }
+        self.carry_out(effects);
         Ok(result)
     }
 
