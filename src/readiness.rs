@@ -233,11 +233,11 @@ fn round(entries: &[Arc<Entry>], news: u64, slice: Duration) {
         // One of them has failed, and it shows when it is looked at.
         armed.iter().filter(|entry| entry.source.is_ready().is_err()).for_each(|entry| entry.signal());
     }
-    for (entry, watch) in armed.iter().zip(&watches) {
-        entry.cursor.store(watch.cursor(), Ordering::Relaxed); // local
-        if entry.armed.load(Ordering::Acquire) {
-            entry.look();
+    for (entry, watch) in armed.iter().zip(&mut watches) {
+        if entry.armed.load(Ordering::Acquire) && !entry.look() && watch.look_after().is_err() {
+            entry.signal();
         }
+        entry.cursor.store(watch.cursor(), Ordering::Relaxed); // local
     }
 }
 

@@ -6,6 +6,8 @@ use crate::os;
 
 /// A sender that hears nothing from the other end looks this often whether it lives, in nanoseconds.
 const LOOK_AFTER: u64 = 20_000_000;
+/// Looks between sleeps are no more frequent than this, in nanoseconds.
+const REST: u64 = 5_000_000;
 /// The same for looks that walk over all objects: at first, and at most.
 const COLLECT_FIRST: u64 = 1_000_000;
 const COLLECT_MOST: u64 = 1_000_000_000;
@@ -17,6 +19,8 @@ pub(super) struct Lookout {
     heard: AtomicBool,
     /// When the next look is due.
     next: LocalU64,
+    /// When the last was.
+    last: LocalU64,
     /// When the next look that collects is due, and how long until the one after it.
     thorough: LocalU64,
     pause: LocalU64,
@@ -37,9 +41,15 @@ impl Lookout {
         os::coarse_nanos() >= self.next.load(Ordering::Relaxed)
     }
 
+    /// Whether the last look was some milliseconds ago.
+    pub fn is_rested(&self) -> bool {
+        os::coarse_nanos() >= self.last.load(Ordering::Relaxed) + REST
+    }
+
     /// Notes a look; whether it is to be a thorough one.
     pub fn note_look(&self) -> bool {
         let now = os::coarse_nanos();
+        self.last.store(now, Ordering::Relaxed); // local
         self.next.store(now + LOOK_AFTER, Ordering::Relaxed); // local
         let thorough = now >= self.thorough.load(Ordering::Relaxed);
         if thorough {

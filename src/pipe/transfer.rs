@@ -136,7 +136,13 @@ impl<T, C: Codec<T>> Connection<T, C> {
             match past_the_dead(segment, || sleeper.turn())? {
                 Turn::Ready => return Ok(true),
                 Turn::TimedOut => return Ok(false),
-                Turn::Slept => self.look_for_the_other(segment)?,
+                Turn::Slept => {
+                    // First what has come or been taken meanwhile: then the other end was there a moment ago.
+                    if past_the_dead(segment, || sleeper.spin())? {
+                        return Ok(true);
+                    }
+                    self.look_for_the_other(segment)?;
+                }
             }
         }
     }
@@ -144,6 +150,14 @@ impl<T, C: Codec<T>> Connection<T, C> {
     pub(super) fn look_after(&self, segment: &Segment, sleeper: &mut Sleeper<'_>) -> Result<()> {
         past_the_dead(segment, || sleeper.look_after())?;
         self.look_for_the_other(segment)
+    }
+
+    /// [`look_for_the_other`](Self::look_for_the_other), for who may be woken for something else all the time.
+    pub(super) fn look_now_and_then(&self, segment: &Segment) -> Result<()> {
+        match self.lookout.is_rested() {
+            true => self.look_for_the_other(segment),
+            false => Ok(()),
+        }
     }
 
     /// Closes the rings if the other end is gone: then every operation learns of it there.
