@@ -5,6 +5,7 @@ use super::{Connection, closed};
 use crate::codec::Codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mem::{Segment, SmallCopy, Step, Stop};
+use crate::os;
 use crate::process;
 use crate::queue::Put;
 use crate::raw::object::ObjectId;
@@ -77,6 +78,13 @@ impl<T, C: Codec<T>> Connection<T, C> {
         mut sink: S,
         deadline: Deadline,
     ) -> Result<Option<S::Message>> {
+        // An answer that is under way comes within a moment. Trying has it sooner than looking for something to try.
+        for _ in 0..self.lookout.tries() {
+            os::pause();
+            if let Some(message) = self.pop(segment, ring, &mut sink)? {
+                return Ok(Some(message));
+            }
+        }
         let mut sleeper = ring.wait_for_item(segment, deadline);
         while self.next(segment, &mut sleeper)? {
             if let Some(message) = self.pop(segment, ring, &mut sink)? {
@@ -130,8 +138,10 @@ impl<T, C: Codec<T>> Connection<T, C> {
     #[inline(never)]
     pub(super) fn next(&self, segment: &Segment, sleeper: &mut Sleeper<'_>) -> Result<bool> {
         if past_the_dead(segment, || sleeper.spin())? {
+            self.lookout.note_wait(false);
             return Ok(true);
         }
+        self.lookout.note_wait(true);
         loop {
             match past_the_dead(segment, || sleeper.turn())? {
                 Turn::Ready => return Ok(true),
