@@ -169,16 +169,23 @@ impl<T: 'static, C: Codec<T> + 'static> Listener<T, C> {
                 Ok(Some(connection)) if greet(&connection)? => return Ok(Some(connection)),
                 Ok(None) if left.is_none() => return Ok(None),
                 Ok(_) => {}
-                // Of a client that is gone, or that means no good.
-                Err(error) if matches!(error.kind(), ErrorKind::Stale | ErrorKind::Decode | ErrorKind::NotFound) => {}
+                Err(error) if is_no_request(&error) => {}
                 Err(error) => return Err(error),
             }
         }
     }
 }
 
-/// Tells the client that it has been accepted, if it is still there.
+/// Whether that is what a client has sent who is gone, or means no good.
+fn is_no_request(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Stale | ErrorKind::Decode | ErrorKind::NotFound | ErrorKind::TypeMismatch)
+}
+
+/// Tells the client that it has been accepted, if it is still there, and has sent what makes a connection.
 fn greet<T, C: Codec<T>>(connection: &Connection<T, C>) -> Result<bool> {
+    if !(connection.is_readable() && connection.is_writable()) {
+        return Ok(false);
+    }
     let greeted = match connection.is_abandoned() {
         Ok(true) => return Ok(false),
         Ok(false) => connection.send_bytes_timeout(&[], Duration::ZERO),
@@ -264,5 +271,53 @@ fn connect_until<T: 'static, C: Codec<T> + 'static>(
         if deadline.left().is_none() {
             return Ok(None);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Proves that requests which are no connection to anybody are passed over, and that the next client is accepted.
+    use super::*;
+    use crate::codec::Encode;
+
+    /// A listener, and what a client does at its door before a good one comes.
+    fn accepts_after(tag: &str, mischief: impl FnOnce(&Listener<u64>)) {
+        let name = format!("test-{}-{tag}", std::process::id());
+        let listener = Listener::<u64>::bind(&name).unwrap();
+        mischief(&listener);
+        let client = std::thread::spawn(move || {
+            let connection = Connection::<u64>::connect(&name).unwrap();
+            connection.send(&7).unwrap();
+        });
+        let connection = listener.accept_timeout(Duration::from_secs(60)).unwrap().expect("a client");
+        assert_eq!(connection.recv().unwrap(), 7);
+        client.join().unwrap();
+    }
+
+    #[test]
+    fn one_way_ends_are_no_requests() {
+        let mut ours = Vec::new();
+        accepts_after("one-way", |listener| {
+            let (receives, sends) = Connection::create(&listener.session, CAPACITY, false).unwrap();
+            listener.door.send(&receives).unwrap();
+            listener.door.send(&sends).unwrap();
+            ours.extend([receives, sends]);
+        });
+    }
+
+    #[test]
+    fn other_ends_and_bytes_are_no_requests() {
+        let mut ours = Vec::new();
+        accepts_after("other", |listener| {
+            let (one, other) = Connection::<String>::create(&listener.session, CAPACITY, true).unwrap();
+            let bytes = Auto::with_encoded(&other, |encoded| encoded.bytes().to_vec()).unwrap();
+            for request in [&bytes[..], b"", b"nonsense", &[0xff; 300]] {
+                listener.door.send_bytes(request).unwrap();
+            }
+            let (abandoned, theirs) = Connection::create(&listener.session, CAPACITY, true).unwrap();
+            listener.door.send(&theirs).unwrap();
+            drop(abandoned);
+            ours.extend([one, other]);
+        });
     }
 }

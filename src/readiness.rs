@@ -24,7 +24,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::os::{self, EventFd};
+use crate::os::{self, EventFd, PerProcess};
 use crate::raw::wait::{Deadline, Next, Waiter};
 use crate::wait::{Watched, sleep};
 
@@ -99,30 +99,23 @@ impl Entry {
 }
 
 /// What the bridge watches.
+#[derive(Default)]
 struct Bridge {
-    /// The fork generation that its thread belongs to: a forked child has none.
-    process: u64,
     running: bool,
     entries: Vec<Arc<Entry>>,
 }
 
-static BRIDGE: Mutex<Bridge> = Mutex::new(Bridge { process: 0, running: false, entries: Vec::new() });
+/// A forked child begins with none: what its parent watches, by a thread that the child does not have, is the parent's
+/// affair.
+static BRIDGE: PerProcess<Mutex<Bridge>> = PerProcess::new(|_| Mutex::default());
 /// Rises when there is something new for the bridge.
 static NEWS: LocalU64 = LocalU64::new(0);
 
-/// Longest wait for the lock, which a fork can leave taken for ever.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Longest sleep while nothing is armed.
+const IDLE: Duration = Duration::from_secs(10);
 
-fn bridge() -> Result<MutexGuard<'static, Bridge>> {
-    let mut bridge = BRIDGE.try_lock_for(PATIENCE).ok_or_else(|| {
-        Error::new(ErrorKind::Reentrant, "a lock of this process, held by a thread that the process forked away from")
-    })?;
-    let process = os::generation();
-    if bridge.process != process {
-        // What the parent watched is its affair; dropping a copy of it here does nothing.
-        *bridge = Bridge { process, running: false, entries: Vec::new() };
-    }
-    Ok(bridge)
+fn bridge() -> MutexGuard<'static, Bridge> {
+    BRIDGE.get().lock()
 }
 
 fn tell() {
@@ -135,9 +128,9 @@ impl Readiness {
     pub(crate) fn new(source: Box<dyn Watched>) -> Result<Readiness> {
         let event = EventFd::new().map_err(|e| Error::from_io(e, "an eventfd"))?;
         let entry = Arc::new(Entry { source, event, armed: AtomicBool::new(true), cursor: AtomicU32::new(0) });
-        let mut bridge = bridge()?;
+        let mut bridge = bridge();
         bridge.entries.push(Arc::clone(&entry));
-        let readiness = Readiness { watched: entry, process: bridge.process };
+        let readiness = Readiness { watched: entry, process: os::generation() };
         if !bridge.running {
             let thread = std::thread::Builder::new().name("commons-bridge".to_owned()).spawn(run);
             bridge.running = thread.is_ok();
@@ -185,9 +178,7 @@ impl Drop for Readiness {
         if self.process != os::generation() {
             return;
         }
-        if let Ok(mut bridge) = bridge() {
-            bridge.entries.retain(|entry| !Arc::ptr_eq(entry, &self.watched));
-        }
+        bridge().entries.retain(|entry| !Arc::ptr_eq(entry, &self.watched));
         tell();
     }
 }
@@ -205,7 +196,7 @@ fn run() {
     loop {
         // Before the list: what is added after the look changes it, so the sleep ends at once.
         let news = NEWS.load(Ordering::Acquire);
-        let Ok(mut bridge) = bridge() else { return };
+        let mut bridge = bridge();
         if bridge.entries.is_empty() {
             bridge.running = false;
             return;
@@ -235,17 +226,49 @@ fn round(entries: &[Arc<Entry>], news: u64, slice: Duration) {
         }
     }
     // With nothing armed there is nobody to look after.
-    let slice = if armed.is_empty() { PATIENCE } else { slice };
+    let slice = if armed.is_empty() { IDLE } else { slice };
     // Looked at before the sleep too: it was armed by its user only now. The words are those of after the look.
     let ready = armed.iter().filter(|entry| entry.look()).count();
     if ready == 0 && sleep(&mut watches, (&NEWS, news as u32), slice).is_err() {
         // One of them has failed, and it shows when it is looked at.
         armed.iter().filter(|entry| entry.source.is_ready().is_err()).for_each(|entry| entry.signal());
     }
-    for (entry, watch) in armed.iter().zip(&watches) {
-        entry.cursor.store(watch.cursor(), Ordering::Relaxed); // local
-        if entry.armed.load(Ordering::Acquire) {
-            entry.look();
+    for (entry, watch) in armed.iter().zip(&mut watches) {
+        if entry.armed.load(Ordering::Acquire) && !entry.look() && watch.look_after().is_err() {
+            entry.signal();
         }
+        entry.cursor.store(watch.cursor(), Ordering::Relaxed); // local
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Proves that a child has a bridge of its own, whatever its parent's was doing when it forked.
+    use rustix::event::{PollFd, PollFlags, poll};
+
+    use super::*;
+    use crate::os::testing::Child;
+
+    #[test]
+    fn a_forked_child_starts_anew() {
+        let manager = crate::Manager::builder().capacity(1 << 20).anonymous().unwrap();
+        let (parents, _other) = manager.pipe::<u64>().unwrap();
+        let _watched = parents.readiness().unwrap();
+        let held = bridge();
+        let child = Child::fork(|| {
+            let manager = crate::Manager::builder().capacity(1 << 20).anonymous().unwrap();
+            let (ours, theirs) = manager.pipe::<u64>().unwrap();
+            let readiness = ours.readiness().unwrap();
+            let sender = std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(20));
+                theirs.send(&1).unwrap();
+                theirs
+            });
+            let ready = poll(&mut [PollFd::new(&readiness, PollFlags::IN)], None).unwrap();
+            drop(sender.join().unwrap());
+            i32::from(ready != 1 || ours.try_recv().unwrap() != Some(1))
+        });
+        assert_eq!(child.wait().code(), Some(0));
+        assert_eq!(held.entries.len(), 1);
     }
 }

@@ -14,8 +14,8 @@ use crate::raw::wait::{Deadline, Next, Waiter};
 /// Something that [`wait`] can wait for.
 ///
 /// A [`Connection`](crate::Connection) is ready when there is a message, or the end of file; a [`Queue`](crate::Queue) when
-/// there is an item, or it is closed and empty; whatever has a file descriptor when that is readable: a socket, a pidfd, a
-/// [`Readiness`](crate::Readiness).
+/// there is an item, or it is closed and empty; an [`Event`](crate::Event) while it is set; whatever has a file descriptor
+/// when that is readable: a socket, a [`Readiness`](crate::Readiness), a [`Process`](crate::Process) once it has ended.
 ///
 /// The trait cannot be implemented for further types but by `AsFd`.
 pub trait Waitable {
@@ -55,7 +55,7 @@ pub(crate) trait Watch<'a> {
     /// on the move; look again in a moment.
     fn arm(&mut self) -> Result<Option<Rest<'a>>>;
 
-    /// Looks for the dead; due between sleeps.
+    /// Looks for the dead; due between sleeps, while it is not ready.
     fn look_after(&mut self) -> Result<()>;
 
     /// How far it has looked.
@@ -91,8 +91,8 @@ impl<'a, F: Fn() -> Result<()>> Watch<'a> for RingWatch<'a, F> {
     }
 }
 
-/// Sleeps on everything that `watches` wait for, and on `control` while its low half is `turn`, for one slice at most; then
-/// looks for the dead.
+/// Sleeps on everything that `watches` wait for, and on `control` while its low half is `turn`, for one slice at most. Then
+/// [`look_after`](Watch::look_after) those that are not ready: others are in the way of who has been woken.
 ///
 /// On a kernel without `futex_waitv` (before 5.16), and for more words than that takes, a slice is a millisecond.
 pub(crate) fn sleep<'a>(
@@ -113,7 +113,7 @@ pub(crate) fn sleep<'a>(
     if !Word::wait_any(&words, control, slice) {
         let _ = os::futex_wait(control.0, control.1, slice.min(NAP));
     }
-    watches.iter_mut().try_for_each(|watch| watch.look_after())
+    Ok(())
 }
 
 /// What is waited for, by kind, with its place in the caller's list.
@@ -247,14 +247,22 @@ impl<'a> Things<'a> {
             watches.push(shared.watch(0)?);
         }
         let mut slices = Waiter::until(deadline);
+        let mut slept = false;
         loop {
             if self.is_any_shared_ready()? || control.0.load(Ordering::Acquire) as u32 != control.1 {
                 return Ok(());
             }
+            if std::mem::replace(&mut slept, false) {
+                watches.iter_mut().try_for_each(|watch| watch.look_after())?;
+                continue; // they may have found somebody gone
+            }
             match slices.next() {
                 Next::Look => {}
                 Next::TimedOut => return Ok(()),
-                Next::Sleep(slice) => sleep(&mut watches, control, slice)?,
+                Next::Sleep(slice) => {
+                    sleep(&mut watches, control, slice)?;
+                    slept = true;
+                }
             }
         }
     }

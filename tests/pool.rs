@@ -306,3 +306,58 @@ fn a_forked_child_has_none() {
     }
     assert_eq!(pool.apply(square, 3).unwrap(), 9);
 }
+
+/// A callback that joins its pool gets an error, also while another thread is joining it already.
+#[test]
+fn a_callback_cannot_join() {
+    commons::init_test!();
+    let opened: Queue<u64> = Manager::new().unwrap().queue(1).unwrap();
+    let pool = Arc::new(Pool::new(1).unwrap());
+    let (sender, joined) = channel();
+    let own = Arc::clone(&pool);
+    pool.apply_async(|gate: Queue<u64>| gate.get().unwrap(), opened.clone())
+        .unwrap()
+        .on_done(move |_| sender.send(own.join().map_err(|error| error.kind())).unwrap());
+    pool.close().unwrap();
+    let other = Arc::clone(&pool);
+    let other = std::thread::spawn(move || other.join());
+    std::thread::sleep(Duration::from_millis(200)); // for the other to be joining; if it is not, nothing is proved
+    opened.put(&1).unwrap();
+    assert_eq!(joined.recv_timeout(PATIENCE).unwrap(), Err(ErrorKind::InvalidInput));
+    other.join().unwrap().unwrap();
+    pool.join().unwrap();
+}
+
+/// An item, with a handle, whose destructor uses the pool.
+#[derive(Clone, Serialize, Deserialize)]
+struct Nosy {
+    queue: Queue<u64>,
+    #[serde(skip)]
+    pool: Option<Arc<Pool>>,
+}
+
+impl Drop for Nosy {
+    fn drop(&mut self) {
+        if let Some(pool) = self.pool.take() {
+            pool.pids();
+        }
+    }
+}
+
+/// What user code a refused item runs when it is dropped may use the pool.
+#[test]
+fn refused_items_are_dropped_without_a_lock() {
+    commons::init_test!();
+    let queue = Manager::new().unwrap().queue(1).unwrap();
+    let pool = Arc::new(Pool::new(1).unwrap());
+    let (sender, refused) = channel();
+    std::thread::spawn(move || {
+        let items = std::iter::repeat(Nosy { queue, pool: Some(Arc::clone(&pool)) });
+        let mut results = pool.imap(|_: Nosy| (), items).unwrap();
+        results.next().unwrap().unwrap();
+        pool.terminate().unwrap();
+        let refused = results.find_map(Result::err).map(|error| error.kind());
+        sender.send(refused).unwrap();
+    });
+    assert_eq!(refused.recv_timeout(PATIENCE).unwrap(), Some(ErrorKind::Closed));
+}

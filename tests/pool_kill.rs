@@ -4,6 +4,10 @@
 //! `COMMONS_STORM_SECS=600 cargo test --test pool_kill -- --nocapture` is a long storm; `COMMONS_SEED` replays its choices.
 
 use std::collections::HashMap;
+#[cfg(debug_assertions)]
+use std::sync::Arc;
+#[cfg(debug_assertions)]
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use commons::{Dict, ErrorKind, Manager, Pool, Process, Queue};
@@ -101,6 +105,67 @@ fn retries() {
                 let expected = if n % 5 == 2 { u64::from(retries).min(2) + 1 } else { 1 };
                 assert_eq!(begun.get(&n).unwrap(), Some(expected), "task {n}, {retries} retries");
             }
+        }
+    }
+}
+
+/// A worker that runs out of memory costs its task.
+#[test]
+fn out_of_memory() {
+    commons::init_test!();
+    fn greedy(n: u64) -> usize {
+        if n == 5 {
+            let most = rustix::process::Rlimit { current: Some(1 << 20), maximum: Some(1 << 20) };
+            rustix::process::setrlimit(rustix::process::Resource::As, most).unwrap();
+            return std::hint::black_box(vec![1u8; 1 << 30]).len();
+        }
+        n as usize
+    }
+    let pool = Pool::new(2).unwrap();
+    let outcomes: Vec<_> = pool.call().chunk_size(4).imap(greedy, 0..20).unwrap().collect();
+    for (n, outcome) in outcomes.into_iter().enumerate() {
+        match outcome {
+            Ok(found) => assert_eq!(found, n),
+            Err(error) => assert_eq!((n, error.kind()), (5, ErrorKind::Process), "{error}"),
+        }
+    }
+    assert_eq!(pool.map(|n: u64| n, 0..3).unwrap(), [0, 1, 2]);
+}
+
+/// A parent killed at any moment while its workers are being killed and replaced: they end, and nothing of it is left.
+#[test]
+fn a_parent_killed_at_any_moment() {
+    commons::init_test!();
+    fn parent((manager, started): (Manager, Queue<u32>)) {
+        let pool = Pool::builder().processes(2).retries(1000).manager(&manager).build().unwrap();
+        let deadly = |(n, started): (u64, Queue<u32>)| {
+            started.put(&std::process::id()).unwrap();
+            if n % 3 == 1 {
+                die();
+            }
+            vec![n as u8; n as usize * 10]
+        };
+        let _ = pool.call().chunk_size(3).map(deadly, (0..).map(|n| (n, started.clone())).take(10_000));
+    }
+    for round in 0..25u64 {
+        let manager = Manager::builder().capacity(64 << 20).anonymous().unwrap();
+        let started: Queue<u32> = Manager::new().unwrap().unbounded_queue().unwrap();
+        let process = Process::spawn((manager.clone(), started.clone()), parent).unwrap();
+        let mut workers = vec![started.get_timeout(PATIENCE).unwrap().expect("a worker")];
+        std::thread::sleep(Duration::from_micros(round * 700));
+        process.kill().unwrap();
+        assert_eq!(process.join().unwrap_err().kind(), ErrorKind::Process);
+        let start = Instant::now();
+        // Until nobody is there any more who could start or hold anything.
+        while manager.recover().is_err() || manager.collect().is_err() || !manager.objects().unwrap().is_empty() {
+            assert!(start.elapsed() < PATIENCE, "round {round}: {:?}", manager.objects());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        manager.check().unwrap();
+        workers.extend(std::iter::from_fn(|| started.try_get().unwrap()));
+        while workers.iter().any(|pid| runs(*pid)) {
+            assert!(start.elapsed() < PATIENCE, "round {round}");
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 }
@@ -248,39 +313,79 @@ mod every_store {
         assert!(kills > 20);
     }
 
-    /// The parent at every store of a map: its workers end, and the segment with them.
+    /// The parent at every store of making a pool and of a map, by the thread that calls and by the one that handles results:
+    /// its workers end, and what it left in the segment is put right.
     #[test]
     fn a_parent_killed_at_every_store() {
         commons::init_test!();
-        fn parent((at, pids): (u64, Queue<u32>)) -> u64 {
-            let pool = Pool::builder().processes(2).build().unwrap();
+        type Args = (u64, bool, Manager, Queue<u32>);
+        fn caller((at, making, manager, pids): Args) -> u64 {
+            if making {
+                commons::testing::arm_kill(at);
+            }
+            let pool = Pool::builder().processes(2).manager(&manager).build().unwrap();
+            if making {
+                return commons::testing::disarm();
+            }
             pool.pids().iter().for_each(|pid| pids.put(pid).unwrap());
             commons::testing::arm_kill(at);
             pool.call().chunk_size(2).map(|n: u64| n, 0..8).unwrap();
             commons::testing::disarm()
         }
-        let mut kills = 0;
-        for at in (1..).step_by(3) {
-            let pids = Manager::new().unwrap().queue::<u32>(8).unwrap();
-            let outcome = Process::spawn((at, pids.clone()), parent).unwrap().join();
-            let start = Instant::now();
-            for _ in 0..2 {
-                let pid = pids.get_timeout(PATIENCE).unwrap().unwrap();
-                while runs(pid) {
-                    assert!(start.elapsed() < PATIENCE, "store {at}: worker {pid} lives on");
+        /// Its stores of this map and the next, which takes back chunks from the one worker for the other.
+        fn clerk((at, _, manager, pids): Args) -> u64 {
+            let pool = Pool::builder().processes(2).manager(&manager).build().unwrap();
+            pool.pids().iter().for_each(|pid| pids.put(pid).unwrap());
+            let stores = Arc::new(AtomicU64::new(0));
+            let (mut armed, counted) = (false, Arc::clone(&stores));
+            let hook = move |progress: commons::Progress| {
+                if !std::mem::replace(&mut armed, true) {
+                    commons::testing::arm_kill(at);
+                } else if progress.done == 40 {
+                    counted.store(commons::testing::disarm(), Ordering::SeqCst);
+                }
+            };
+            let slow_first = |n: u64| std::thread::sleep(Duration::from_millis(if n == 0 { 20 } else { 0 }));
+            pool.call().chunk_size(2).on_progress(hook).map(slow_first, 0..40).unwrap();
+            stores.load(Ordering::SeqCst)
+        }
+        let kills_of = |parent: fn(Args) -> u64, making: bool, stride: usize| {
+            for (kills, at) in (1..).step_by(stride).enumerate() {
+                let manager = Manager::builder().capacity(16 << 20).anonymous().unwrap();
+                let pids = Manager::new().unwrap().queue::<u32>(8).unwrap();
+                let args = (at, making, manager.clone(), pids.clone());
+                let outcome = Process::spawn(args, parent).unwrap().join();
+                // Workers that it had started, and had not told us of, have been killed as well: nobody holds anything.
+                wait_for_the_end(&pids, at);
+                let start = Instant::now();
+                while manager.recover().is_err() || manager.collect().is_err() || !manager.objects().unwrap().is_empty()
+                {
+                    assert!(start.elapsed() < PATIENCE, "store {at}: {:?}", manager.objects());
                     std::thread::sleep(Duration::from_millis(1));
                 }
+                manager.check().unwrap_or_else(|error| panic!("store {at}: {error}"));
+                if outcome.is_ok() {
+                    return kills;
+                }
             }
-            if outcome.is_ok() {
-                break;
+            unreachable!("a map has an end")
+        };
+        let kills = [kills_of(caller, true, 61), kills_of(caller, false, 1), kills_of(clerk, false, 1)];
+        println!("{kills:?} kills");
+        assert!(kills.iter().all(|kills| *kills > 10));
+    }
+
+    /// Waits until whoever has told its pid has ended.
+    fn wait_for_the_end(pids: &Queue<u32>, at: u64) {
+        let start = Instant::now();
+        while let Some(pid) = pids.try_get().unwrap() {
+            while runs(pid) {
+                assert!(start.elapsed() < PATIENCE, "store {at}: worker {pid} lives on");
+                std::thread::sleep(Duration::from_millis(1));
             }
-            kills += 1;
         }
-        println!("{kills} kills");
-        assert!(kills > 3);
     }
 }
-
 /// A parent that is killed while its workers are at work takes them along.
 #[test]
 fn a_dead_parent_takes_its_workers_along() {

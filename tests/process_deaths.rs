@@ -282,3 +282,53 @@ fn thousands_leave_nothing_behind() {
     let (before, after, zombies, holders) = Process::spawn(count, measure).unwrap().join().unwrap();
     assert_eq!((after, zombies, holders), (before, 0, 1));
 }
+
+/// Starts children of all kinds, and checks what becomes of them, in a program where their exit statuses go elsewhere.
+fn start_without_statuses() {
+    for number in 0..50u64 {
+        let spawned = Process::spawn(number, |n: u64| n + 1).unwrap();
+        // SAFETY: the child computes and answers.
+        let forked = unsafe { Process::fork(|| number + 2) }.unwrap();
+        let killed = Process::spawn((), |()| std::thread::sleep(FOREVER)).unwrap();
+        killed.kill().unwrap();
+        assert_eq!((spawned.join().unwrap(), forked.join().unwrap()), (number + 1, number + 2));
+        assert_eq!(killed.join().unwrap_err().kind(), ErrorKind::Process);
+        let nothing = Process::builder().executable("/nowhere/at/all").spawn((), |()| ());
+        assert_eq!(nothing.unwrap_err().kind(), ErrorKind::NotFound);
+        // SAFETY: as above.
+        let dies = unsafe { Process::fork(|| -> u64 { libc::_exit(3) }) }.unwrap();
+        assert_eq!(dies.join().unwrap_err().kind(), ErrorKind::Process);
+    }
+    let pool = commons::Pool::new(2).unwrap();
+    assert_eq!(pool.map(|n: u64| n * 2, 0..100).unwrap()[99], 198);
+}
+
+/// In a program that ignores SIGCHLD, so that a child's pid is free as soon as it has ended.
+#[test]
+fn sigchld_ignored() {
+    commons::init_test!();
+    let child = Process::spawn((), |()| {
+        // SAFETY: this process has set no handler.
+        unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+        start_without_statuses();
+    });
+    child.unwrap().join().unwrap();
+}
+
+/// In a program that reaps whatever ends, in a thread of its own.
+#[test]
+fn somebody_else_reaps() {
+    commons::init_test!();
+    let child = Process::spawn((), |()| {
+        std::thread::spawn(|| {
+            loop {
+                // SAFETY: waits for any child, and writes nothing.
+                if unsafe { libc::waitpid(-1, std::ptr::null_mut(), 0) } < 0 {
+                    std::thread::sleep(Duration::from_micros(100));
+                }
+            }
+        });
+        start_without_statuses();
+    });
+    child.unwrap().join().unwrap();
+}

@@ -455,6 +455,17 @@ fn full_of_the_dead() {
         0
     });
     assert_eq!(reap(parent), -libc::SIGKILL);
+    // Heirs that are killed in turn, each somewhat further on its way to putting everything right.
+    #[cfg(debug_assertions)]
+    for step in (1..200).chain((200..2000).step_by(97)) {
+        let heir = fork(|| {
+            commons::testing::arm_kill(step);
+            let opened = Manager::open_file(&path);
+            u8::from(opened.is_err())
+        });
+        let end = reap(heir);
+        assert!(end == -libc::SIGKILL || end == 0, "step {step}: {end}");
+    }
     let manager = Manager::open_file(&path).unwrap();
     manager.check().unwrap();
     let kept = manager.existing("kept").dict::<u64, u64>().unwrap();

@@ -6,9 +6,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use commons::{Auto, Connection, ErrorKind, Manager, Process, Queue, Readiness, Waitable, wait};
+use commons::{Auto, Connection, ErrorKind, Event, Manager, Process, Queue, Readiness, Waitable, wait};
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 /// Longer than anything takes that happens at all.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -260,4 +260,102 @@ fn epoll_over_many() {
     }
     assert_eq!((received, result), ([EACH; PIPES], Some(EACH)));
     child.join().unwrap();
+}
+
+/// Connections, queues, events and processes in one wait: each ends it, and so does the death of a process.
+#[test]
+fn all_kinds_together() {
+    commons::init_test!();
+    let manager = Manager::new().unwrap();
+    let (ours, theirs) = manager.pipe::<u64>().unwrap();
+    let (queue, event, go) = (manager.queue::<u64>(4).unwrap(), manager.event().unwrap(), manager.event().unwrap());
+    let child = Process::spawn((theirs, queue.clone(), event.clone(), go.clone()), |(end, queue, event, go)| {
+        let (end, queue): (Connection<u64>, Queue<u64>) = (end, queue);
+        let (event, go): (Event, Event) = (event, go);
+        let next = || {
+            go.wait().unwrap();
+            go.clear().unwrap();
+            std::thread::sleep(SHORT); // for the parent to fall asleep
+        };
+        next();
+        end.send(&1).unwrap();
+        next();
+        queue.put(&2).unwrap();
+        next();
+        event.set().unwrap();
+        sleep_forever();
+    })
+    .unwrap();
+    let all: [&dyn Waitable; 4] = [&ours, &queue, &event, &child];
+    assert_eq!(wait(&all, Some(Duration::ZERO)).unwrap(), []);
+    go.set().unwrap();
+    assert_eq!(wait(&all, Some(PATIENCE)).unwrap(), [0]);
+    assert_eq!(ours.recv().unwrap(), 1);
+    go.set().unwrap();
+    assert_eq!(wait(&all, Some(PATIENCE)).unwrap(), [1]);
+    assert_eq!(queue.get().unwrap(), 2);
+    go.set().unwrap();
+    assert_eq!(wait(&all, Some(PATIENCE)).unwrap(), [2]);
+    assert_eq!(wait(&[&queue, &event], None).unwrap(), [1]);
+    event.clear().unwrap();
+    assert_eq!(wait(&all[1..], Some(SHORT)).unwrap(), []);
+    std::thread::scope(|scope| {
+        let pid = Pid::from_raw(child.pid() as i32).unwrap();
+        scope.spawn(move || {
+            std::thread::sleep(SHORT);
+            kill_process(pid, Signal::KILL).unwrap();
+        });
+        assert_eq!(wait(&all[1..], Some(PATIENCE)).unwrap(), [2]);
+    });
+    assert_eq!(wait(&all[..1], Some(PATIENCE)).unwrap(), [0], "the end of file");
+}
+
+/// An event wakes whoever sleeps on it alone, among others, and by a descriptor.
+#[test]
+fn events() {
+    let manager = Manager::new().unwrap();
+    let (event, other) = (manager.event().unwrap(), manager.event().unwrap());
+    let readiness = event.readiness().unwrap();
+    for round in 0..20 {
+        assert!(!is_readable(&readiness, Duration::ZERO));
+        std::thread::scope(|scope| {
+            let alone = scope.spawn(|| wait(&[&event], Some(PATIENCE)).unwrap());
+            let among = scope.spawn(|| wait(&[&other, &event], Some(PATIENCE)).unwrap());
+            std::thread::sleep(Duration::from_millis(round % 3));
+            event.set().unwrap();
+            assert_eq!((alone.join().unwrap(), among.join().unwrap()), (vec![0], vec![1]));
+        });
+        assert!(is_readable(&readiness, PATIENCE));
+        event.clear().unwrap();
+        readiness.rearm().unwrap();
+    }
+}
+
+/// Whoever is woken all the time for one connection learns all the same that the other end of another is gone.
+#[test]
+fn a_death_beside_a_busy_connection() {
+    commons::init_test!();
+    let manager = Manager::new().unwrap();
+    let (quiet, theirs) = manager.pipe::<u64>().unwrap();
+    let (busy, sender) = manager.pipe::<u64>().unwrap();
+    let child = Process::spawn(theirs, |end: Connection<u64>| {
+        end.send(&1).unwrap();
+        sleep_forever();
+    })
+    .unwrap();
+    assert_eq!(quiet.recv().unwrap(), 1);
+    let [quiet_readiness, busy_readiness] = [&quiet, &busy].map(|end| end.readiness().unwrap());
+    std::thread::scope(|scope| {
+        scope.spawn(|| while sender.send(&1).is_ok() {});
+        child.kill().unwrap();
+        let start = Instant::now();
+        while !is_readable(&quiet_readiness, Duration::ZERO) {
+            assert!(start.elapsed() < PATIENCE);
+            assert!(is_readable(&busy_readiness, PATIENCE));
+            busy.recv().unwrap();
+            busy_readiness.rearm().unwrap();
+        }
+        busy.close().unwrap();
+    });
+    assert_eq!(quiet.try_recv().unwrap_err().kind(), ErrorKind::EndOfFile);
 }

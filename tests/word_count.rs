@@ -1,4 +1,5 @@
-//! Proves that the word_count example counts right, whoever is killed, and fails clearly; and that squares prints squares.
+//! Proves that the word_count example counts right, whoever is killed, and fails clearly; that squares
+//! prints squares, and that mandelbrot paints the same picture whoever is killed.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -315,4 +316,21 @@ fn squares_prints_squares() {
     assert_eq!(lines.len(), 2, "{ran:?}");
     assert!(seen(lines[0], "[Child] square[1] = 1", "{1: 1}"), "{ran:?}");
     assert!(seen(lines[1], "[Child] square[22] = 484", "{22: 484}"), "{ran:?}");
+}
+
+#[test]
+fn mandelbrot_is_exact() {
+    let dir = tempfile::tempdir().unwrap();
+    let picture = dir.path().join("mandelbrot.png");
+    let path = picture.to_str().unwrap();
+    for options in [&["--workers", "2"][..], &["--workers", "3", "--kill=200"]] {
+        let _ = fs::remove_file(&picture);
+        let args = ["--width", "240", "--depth", "500", "--verify"].iter().chain(options).chain([&path]);
+        let ran = run("mandelbrot", args);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        assert!(fs::read(&picture).unwrap().starts_with(b"\x89PNG"), "{ran:?}");
+    }
+    let ran = run("mandelbrot", ["--width", "240", "/nowhere/at/all.png"]);
+    assert_ne!(ran.code, Some(0), "{ran:?}");
+    assert!(!ran.stderr.is_empty());
 }

@@ -2,19 +2,24 @@
 //!
 //! # Protocol
 //!
-//! It takes the corpse's life byte, proves the death as everybody does, and makes the record its own: the next
-//! incarnation, alive. From then on it is a member like all others, to whom the corpse's thread slots and holds belong.
-//! Before it does anything else it puts right what they have under way, as a recoverer would (`raw/recovery`).
+//! It takes the corpse's life byte, proves the death as everybody does, and makes the record its own: alive, in the
+//! corpse's incarnation. From then on it is a member like all others, to whom the corpse's thread slots and holds belong.
+//! Before it does anything else it puts right what they have under way, as a recoverer would (`raw/recovery`), and then
+//! begins the next incarnation.
 //!
 //! # Invariants
 //!
 //! 1. The record changes hands in one CAS, under its byte. Its identity is written before that: in the record of a dead
 //!    process the identity of a living one proves nothing, and of a dead one as much as the former.
-//! 2. Whoever waits for the corpse sees a living process from the CAS on, and waits for it.
+//! 2. Whoever waits for the corpse sees a living process from the CAS on, and waits for it, until the incarnation ends.
+//! 3. While the incarnation is the corpse's, the heir names itself by it nowhere but in claims to recover others, before
+//!    which it hands back those of the corpse.
+//! 4. An heir's word is like none before it, for its tag is random: who has seen the corpse dead cannot claim the heir.
 //!
 //! # Crash
 //!
-//! Before the CAS the corpse is what it was; after it there is a new one in the same record, with the same slots.
+//! Before the CAS the corpse is what it was; after it there is a new one in the same record, with the same slots. The
+//! third step, the next incarnation, leaves nothing to be put right.
 
 use std::sync::atomic::Ordering;
 
@@ -47,6 +52,6 @@ fn take_over(space: &Space, membership: &Membership, life: &LifeLock, file_id: F
     if words[0].cas(succession.before, succession.after, Ordering::AcqRel).is_err() {
         return Ok(false);
     }
-    membership.become_heir(index, succession.incarnation);
+    membership.become_heir(index, &succession);
     Ok(true)
 }

@@ -13,7 +13,12 @@
 //!                     |  surrender                     | hand back, three times
 //!                     v                                v
 //!                SURRENDERED(i+1)               SURRENDERED(i+1) / POISONED(i+1)
+//!
+//! dead(i) --inherit--> ALIVE(i, tag) --settle--> ALIVE(i+1)
 //! ```
+//!
+//! An heir (`inherit`) is alive in the incarnation of the dead, under a tag in the place of `by`, until it has put right
+//! what that left. So an incarnation is over when, and only when, everything that it left has been put right.
 //!
 //! # Invariants
 //!
@@ -24,7 +29,7 @@
 //! 3. What cannot be known counts as alive.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64 as LocalU64, Ordering};
+use std::sync::atomic::{AtomicU64 as LocalU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -65,6 +70,12 @@ fn pack(state: u64, incarnation: u32, by: ProcessId) -> u64 {
 }
 
 const NOBODY: ProcessId = ProcessId { index: 0, incarnation: 0 };
+/// The bits of an heir's tag: those of `by`. It is random, so that no heir's word is like another's before it.
+const TAG: u64 = 0xffff_ffff;
+
+fn next(incarnation: u32) -> u32 {
+    (incarnation + 1) & 0xff_ffff
+}
 
 fn state_of(word: u64) -> u64 {
     word >> 56
@@ -86,7 +97,8 @@ pub struct Membership {
     generation: LocalU64,
     /// `index << 32 | incarnation`.
     me: LocalU64,
-    heir: AtomicBool,
+    /// The tag of an heir that has not put right yet what came with its record; else 0.
+    tag: LocalU64,
 }
 
 impl Membership {
@@ -94,7 +106,7 @@ impl Membership {
     pub fn outside(life: LifeLock) -> Membership {
         let own = PerProcess::new(|_| Mutex::new(None));
         *own.get().lock() = Some(Arc::new(life));
-        Membership { life: own, generation: LocalU64::new(0), me: LocalU64::new(0), heir: AtomicBool::new(false) }
+        Membership { life: own, generation: LocalU64::new(0), me: LocalU64::new(0), tag: LocalU64::new(0) }
     }
 
     /// Whether this very process (and not the one that forked it) has joined.
@@ -117,7 +129,12 @@ impl Membership {
 
     /// Whether the record came from a dead process, and what that left undone has not been put right yet.
     pub fn is_heir(&self) -> bool {
-        self.heir.load(Ordering::Relaxed) // local
+        self.tag.load(Ordering::Relaxed) != 0 // local
+    }
+
+    /// The state word of this process's record as long as nobody has judged it dead.
+    fn alive(&self) -> u64 {
+        pack(ALIVE, self.me().incarnation, NOBODY) | self.tag.load(Ordering::Relaxed) // local
     }
 
     /// Notes that this process owns record `index`.
@@ -126,15 +143,10 @@ impl Membership {
         self.generation.store(os::generation(), Ordering::Release); // local
     }
 
-    /// Notes that what came with the record has been put right.
-    pub fn settled(&self) {
-        self.heir.store(false, Ordering::Relaxed); // local
-    }
-
-    /// The same, of a record that was a dead process's.
-    pub(super) fn become_heir(&self, index: u32, incarnation: u32) {
-        self.heir.store(true, Ordering::Relaxed); // local
-        self.become_member(index, incarnation);
+    /// The same, of a record that was a dead process's, in the incarnation of that.
+    pub(super) fn become_heir(&self, index: u32, succession: &Succession) {
+        self.tag.store(succession.after & TAG, Ordering::Relaxed); // local
+        self.become_member(index, incarnation_of(succession.after));
     }
 }
 
@@ -219,7 +231,7 @@ fn try_join(space: &Space, membership: &Membership, life: &LifeLock, index: u32)
         life.unlock(index).map_err(life_error)?;
         return Ok(Joining::Taken);
     }
-    let incarnation = (incarnation_of(seen) + 1) & 0xff_ffff;
+    let incarnation = next(incarnation_of(seen));
     identify(words);
     field!(words, failures).store(0, Ordering::Relaxed);
     space.word(header!(processes_used))?.fetch_max(u64::from(index) + 1, Ordering::AcqRel);
@@ -246,8 +258,6 @@ pub(super) struct Succession {
     pub before: u64,
     /// That of the heir.
     pub after: u64,
-    /// The heir's incarnation.
-    pub incarnation: u32,
 }
 
 impl Succession {
@@ -276,9 +286,14 @@ impl Succession {
         {
             return Ok(None);
         }
-        let incarnation = (incarnation_of(before) + 1) & 0xff_ffff;
-        Ok(Some(Succession { before, after: pack(ALIVE, incarnation, NOBODY), incarnation }))
+        let tag = os::random_u64() & TAG;
+        Ok(Some(Succession { before, after: pack(ALIVE, incarnation_of(before), NOBODY) | tag.max(1) }))
     }
+}
+
+#[cold]
+fn evicted() -> Error {
+    Error::new(ErrorKind::Evicted, "this process's membership in the segment")
 }
 
 pub(super) fn life_error(e: std::io::Error) -> Error {
@@ -312,7 +327,7 @@ impl Segment {
         if self.is_member(self.state_word()?) {
             return Ok(());
         }
-        Err(self.lost())
+        self.still_heir()
     }
 
     /// The state word of this process's record.
@@ -329,11 +344,17 @@ impl Segment {
     }
 
     #[cold]
-    fn lost(&self) -> Error {
+    fn still_heir(&self) -> Result<()> {
+        let membership = &self.membership;
         if self.poisoned() {
             self.surrender();
+        } else if membership.is_heir() {
+            let state = self.space.word(process_record(membership.me().index))?;
+            if state.load(Ordering::Relaxed) == membership.alive() {
+                return Ok(());
+            }
         }
-        Error::new(ErrorKind::Evicted, "this process's membership in the segment")
+        Err(evicted())
     }
 
     /// Gives up membership without cleaning up: from now on this process counts as dead here, and its operations
@@ -342,12 +363,46 @@ impl Segment {
     pub fn surrender(&self) {
         let me = self.membership.me();
         if let Ok(words) = record(&self.space, me.index) {
-            let alive = pack(ALIVE, me.incarnation, NOBODY);
+            let alive = self.membership.alive();
             let _ = field!(words, state).cas(alive, pack(SURRENDERED, me.incarnation, NOBODY), Ordering::AcqRel);
         }
         if let Ok(life) = self.membership.life() {
             life.close_in_child();
         }
+    }
+
+    /// Hands back what the dead process was recovering whose record this process has taken over: the claims name its
+    /// incarnation, which lives on in this process, and nobody else would take them over.
+    pub fn hand_back_inherited_claims(&self) -> Result<()> {
+        let me = self.membership.me();
+        for index in 0..PROCESSES as u32 {
+            let state = &field!(record(&self.space, index)?, state);
+            let seen = state.load(Ordering::Acquire);
+            if state_of(seen) == RECOVERING && recoverer_of(seen) == me {
+                // Failing, it is the claim of somebody else by now.
+                let _ = state.cas(seen, pack(SURRENDERED, incarnation_of(seen), NOBODY), Ordering::AcqRel);
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the incarnation of the dead process whose record this process has taken over, now that everything has been put
+    /// right, and begins its own.
+    ///
+    /// # Crash
+    /// Before the store whoever meets the dead heir begins anew; after it, it is a member like others.
+    ///
+    /// # Errors
+    /// `Evicted` if it was judged dead.
+    pub fn settle_succession(&self) -> Result<()> {
+        let ProcessId { index, incarnation } = self.membership.me();
+        let state = &field!(record(&self.space, index)?, state);
+        let own = pack(ALIVE, next(incarnation), NOBODY);
+        // Release: who sees that the incarnation is over sees what was put right.
+        state.cas(self.membership.alive(), own, Ordering::AcqRel).map_err(|_| evicted())?;
+        self.membership.become_member(index, next(incarnation));
+        self.membership.tag.store(0, Ordering::Relaxed); // local
+        Ok(())
     }
 
     /// Gives up a record whose inheritance cannot be put right; the third heir that fails leaves it POISONED.
@@ -356,9 +411,9 @@ impl Segment {
         let me = self.membership.me();
         if let Ok(words) = record(&self.space, me.index) {
             let failures = field!(words, failures).fetch_add(1, Ordering::AcqRel).saturating_add(1);
-            let next = if failures >= MAX_FAILURES { POISONED } else { SURRENDERED };
-            let alive = pack(ALIVE, me.incarnation, NOBODY);
-            let _ = field!(words, state).cas(alive, pack(next, me.incarnation, NOBODY), Ordering::AcqRel);
+            let state = if failures >= MAX_FAILURES { POISONED } else { SURRENDERED };
+            let alive = self.membership.alive();
+            let _ = field!(words, state).cas(alive, pack(state, me.incarnation, NOBODY), Ordering::AcqRel);
         }
         if let Ok(life) = self.membership.life() {
             life.close_in_child();
@@ -396,7 +451,8 @@ impl Segment {
         (0..used).map(|index| (index, self.liveness(index))).filter(|(_, l)| !matches!(l, Ok(Liveness::Free)))
     }
 
-    /// The incarnation of record `index` that lives, died, or was the last to live.
+    /// The incarnation of record `index` that lives, died, or was the last to live. One that died is followed by the next
+    /// only when everything that it left has been put right.
     pub fn incarnation(&self, index: u32) -> Result<u32> {
         Ok(incarnation_of(field!(record(&self.space, index)?, state).load(Ordering::Acquire)))
     }

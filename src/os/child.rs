@@ -1,20 +1,27 @@
 //! Child processes: started, watched through a pidfd, sent signals, reaped; and what a child does about its parent.
 
 use std::ffi::CString;
-use std::io;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Command, ExitStatus};
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, retry_on_intr};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    recvmsg, sendmsg,
+};
 use rustix::process::{
     Pid, PidfdFlags, WaitId, WaitIdOptions, getppid, pidfd_open, pidfd_send_signal, set_parent_process_death_signal,
     waitid,
 };
 
 use super::channel::Channel;
+use super::launch::Program;
 
 pub use rustix::process::Signal;
 
@@ -43,30 +50,44 @@ pub enum Interest {
 }
 
 impl Child {
-    /// Starts `command`.
-    pub fn start(command: &mut Command) -> io::Result<Child> {
-        Child::of(command.spawn()?.id())
+    /// Starts `program`.
+    pub fn start(program: &Program) -> io::Result<Child> {
+        let (pid, pidfd) = program.start()?;
+        Ok(Child { pid, pidfd })
     }
 
     /// Forks the calling process through the C library. `None` in the child.
+    ///
+    /// The child makes its pidfd itself: it may have ended, and its pid be another's, before the parent could do that.
     ///
     /// # Safety
     /// The child has one thread, the caller's; of all others it has the memory as it was at some point between two of
     /// their instructions. Until it execs or ends, it must do nothing that takes a lock or relies on data that another
     /// thread may have been using; the C library's own allocator is usable.
     pub unsafe fn fork() -> io::Result<Option<Child>> {
+        let (ours, theirs) = UnixStream::pair()?;
         // SAFETY: as the caller promises.
         match unsafe { libc::fork() } {
-            0 => Ok(None),
+            0 => {
+                hand_over_own_pidfd(&theirs);
+                Ok(None)
+            }
             -1 => Err(io::Error::last_os_error()),
-            pid => Child::of(pid.cast_unsigned()).map(Some),
+            pid => {
+                drop(theirs);
+                let pid = pid.cast_unsigned();
+                match receive_pidfd(&ours, pid)? {
+                    Some(pidfd) => Ok(Some(Child { pid, pidfd })),
+                    None => Child::of(pid).map(Some),
+                }
+            }
         }
     }
 
-    /// Over a child of this process that was just started, and is reaped if it cannot be watched.
+    /// Over a forked child that has ended already, or has no descriptors left. It is reaped if it cannot be watched.
+    #[cold]
     fn of(pid: u32) -> io::Result<Child> {
         let raw = self::pid(pid)?;
-        // The pid is the child's until it is reaped, so this cannot open somebody else, even if it has ended already.
         match pidfd_open(raw, PidfdFlags::empty()) {
             Ok(pidfd) => Ok(Child { pid, pidfd }),
             Err(error) => {
@@ -146,6 +167,56 @@ fn wait_for_either(pidfd: &OwnedFd, channel: Option<(&Channel, Interest)>, timeo
         Err(Errno::INTR) => Ok(Seen::default()),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Waits for the end of the child with that pidfd, which is of no interest.
+pub(super) fn reap_quietly(pidfd: &OwnedFd) {
+    let _ = retry_on_intr(|| waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED));
+}
+
+/// How often a parent looks whether the child has ended of which it expects a pidfd.
+const LOOK_AGAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
+
+/// In a forked child: sends its own pidfd. Failing, it has no descriptors left, or no parent.
+fn hand_over_own_pidfd(to: &UnixStream) {
+    let own = pidfd_open(rustix::process::getpid(), PidfdFlags::empty());
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let fds = own.as_ref().map(|own| [own.as_fd()]);
+    if let Ok(fds) = &fds {
+        control.push(SendAncillaryMessage::ScmRights(fds));
+    }
+    let _ = retry_on_intr(|| sendmsg(to, &[IoSlice::new(&[0])], &mut control, SendFlags::NOSIGNAL));
+}
+
+/// The pidfd that child `pid` sends; `None` if it has ended before, or could not make one.
+fn receive_pidfd(from: &UnixStream, pid: u32) -> io::Result<Option<OwnedFd>> {
+    let pid = self::pid(pid)?;
+    // Ends: with a message, or with the child. The other end may be open in a child that another thread has forked.
+    loop {
+        let come = match poll(&mut [PollFd::new(from, PollFlags::IN)], Some(&LOOK_AGAIN)) {
+            Ok(come) => come > 0,
+            Err(Errno::INTR) => false,
+            Err(error) => return Err(error.into()),
+        };
+        if come {
+            break;
+        }
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        if !matches!(waitid(WaitId::Pid(pid), look), Ok(None) | Err(Errno::INTR)) {
+            return Ok(None);
+        }
+    }
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    let flags = RecvFlags::CMSG_CLOEXEC;
+    retry_on_intr(|| recvmsg(from, &mut [IoSliceMut::new(&mut byte)], &mut control, flags))?;
+    let mut received = control.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    });
+    Ok(received.next())
 }
 
 fn pid(raw: u32) -> io::Result<Pid> {

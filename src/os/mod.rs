@@ -16,11 +16,12 @@
 //! | `memory` | how much is left before the kernel kills for it | `openat`, `read` |
 //! | `per_process` | what a forked child has of its own | none |
 //! | `channel` | the socket between a process and its child | `socketpair`, `send`, `recv`, `shutdown`, `fcntl` (`F_DUPFD_CLOEXEC`) |
-//! | `child` | child processes | `posix_spawn`, `fork`, `atexit` (library calls), `pidfd_open`, `pidfd_send_signal`, `poll`, `waitid`, `getppid`, `prctl`, `kill`, `_exit` |
+//! | `launch` | starting a program, with a pidfd from the first instant | `clone` (a library call), `rt_sigprocmask`; in the child `rt_sigaction`, `dup2`, `execve`, `_exit` |
+//! | `child` | child processes | `fork`, `atexit` (library calls), `socketpair`, `sendmsg`, `recvmsg`, `pidfd_open`, `pidfd_send_signal`, `poll`, `waitid`, `getppid`, `prctl`, `kill`, `_exit` |
 //! | `setup` | what a child changes about itself | `openat`, `dup3`, `sched_setaffinity`, `setenv` (a library call) |
 //! | `code` | which function of the program, in any process of it | `dl_iterate_phdr`, `getauxval` (library calls), `statx` |
 //! | `seal` | such a function, named over shared memory | none |
-//! | `watch` | many processes at once, and a bell | `pidfd_open`, `pidfd_send_signal`, `eventfd2`, `poll`, `read`, `write` |
+//! | `watch` | many processes at once, and a bell | `fcntl` (`F_DUPFD_CLOEXEC`), `pidfd_send_signal`, `eventfd2`, `poll`, `read`, `write` |
 //! | `spin` | the clock, and the pause between two looks | `clock_gettime` (in the vDSO) |
 
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64", target_endian = "little")))]
@@ -37,6 +38,7 @@ mod file;
 mod fork;
 mod futex;
 mod identity;
+mod launch;
 mod life;
 mod mapping;
 mod memory;
@@ -51,7 +53,7 @@ mod watch;
 #[cfg(debug_assertions)]
 mod death;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use channel::{Channel, Transfer};
 pub use child::{
@@ -71,6 +73,7 @@ pub use futex::{futex_wait, futex_wait_any, futex_wake};
 pub use identity::{
     Evidence, Identity, effective_user, maps_file, me, process_evidence, random_u64, thread_exists, tid,
 };
+pub use launch::Program;
 pub use life::LifeLock;
 pub use mapping::Mapping;
 pub use memory::available_memory;

@@ -1,21 +1,19 @@
 //! Watching many processes at once, and being woken meanwhile.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::io::{Errno, read, write};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Signal, pidfd_send_signal};
 
 /// A process to be watched or killed: that very one, whoever gets its pid later.
 pub struct Watched(OwnedFd);
 
 impl Watched {
-    /// The child process `pid`, which has not been reaped.
-    pub fn child(pid: u32) -> io::Result<Watched> {
-        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-        let pid = pid.ok_or_else(|| io::Error::other("no process id"))?;
-        Ok(Watched(pidfd_open(pid, PidfdFlags::empty())?))
+    /// The process of that pidfd.
+    pub fn over(pidfd: BorrowedFd<'_>) -> io::Result<Watched> {
+        Ok(Watched(pidfd.try_clone_to_owned()?))
     }
 
     /// Kills it. Does nothing if it has ended.
@@ -57,7 +55,10 @@ impl Bell {
 mod tests {
     //! Proves that the bell is heard, once, and that an end is seen.
     use super::*;
+    use std::os::fd::AsFd;
     use std::process::Command;
+
+    use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
     #[test]
     fn bell_and_end() {
@@ -66,7 +67,8 @@ mod tests {
         bell.ring();
         assert_eq!(bell.wait(&[]).unwrap(), [0usize; 0]);
         let mut child = Command::new("sleep").arg("600").spawn().unwrap();
-        let watched = Watched::child(child.id()).unwrap();
+        let pid = Pid::from_child(&child);
+        let watched = Watched::over(pidfd_open(pid, PidfdFlags::empty()).unwrap().as_fd()).unwrap();
         bell.ring();
         assert_eq!(bell.wait(&[&watched]).unwrap(), [0usize; 0]);
         watched.kill();

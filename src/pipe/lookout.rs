@@ -1,4 +1,4 @@
-//! When to look whether the other end is still there.
+//! When to look whether the other end is still there, and how long to hope for its answer.
 
 use std::sync::atomic::{AtomicBool, AtomicU64 as LocalU64, Ordering};
 
@@ -6,20 +6,29 @@ use crate::os;
 
 /// A sender that hears nothing from the other end looks this often whether it lives, in nanoseconds.
 const LOOK_AFTER: u64 = 20_000_000;
+/// Looks between sleeps are no more frequent than this, in nanoseconds.
+const REST: u64 = 5_000_000;
 /// The same for looks that walk over all objects: at first, and at most.
 const COLLECT_FIRST: u64 = 1_000_000;
 const COLLECT_MOST: u64 = 1_000_000_000;
 
-/// When to look for the other end again. Process-local.
+/// Tries before a receiver goes to wait, at most: some two microseconds.
+const TRIES: u64 = 32;
+
+/// When to look for the other end again, and how long to hope for it. Process-local.
 #[derive(Default)]
 pub(super) struct Lookout {
     /// Whether something was received since the last look that was due: then somebody was there.
     heard: AtomicBool,
     /// When the next look is due.
     next: LocalU64,
+    /// When the last was.
+    last: LocalU64,
     /// When the next look that collects is due, and how long until the one after it.
     thorough: LocalU64,
     pause: LocalU64,
+    /// How often in a row, at most [`TRIES`]'s logarithm, waits were longer than trying for a moment could have made up for.
+    long: LocalU64,
 }
 
 impl Lookout {
@@ -37,9 +46,28 @@ impl Lookout {
         os::coarse_nanos() >= self.next.load(Ordering::Relaxed)
     }
 
+    /// How often to try before going to wait: the less, the more waits have been long ones. With both ends on one processor
+    /// trying only keeps the other from answering.
+    pub fn tries(&self) -> u64 {
+        TRIES >> self.long.load(Ordering::Relaxed)
+    }
+
+    /// Notes a wait, and whether it was a long one.
+    pub fn note_wait(&self, long: bool) {
+        let seen = self.long.load(Ordering::Relaxed);
+        let next = if long { (seen + 1).min(TRIES.ilog2().into()) } else { seen.saturating_sub(1) };
+        self.long.store(next, Ordering::Relaxed); // local
+    }
+
+    /// Whether the last look was some milliseconds ago.
+    pub fn is_rested(&self) -> bool {
+        os::coarse_nanos() >= self.last.load(Ordering::Relaxed) + REST
+    }
+
     /// Notes a look; whether it is to be a thorough one.
     pub fn note_look(&self) -> bool {
         let now = os::coarse_nanos();
+        self.last.store(now, Ordering::Relaxed); // local
         self.next.store(now + LOOK_AFTER, Ordering::Relaxed); // local
         let thorough = now >= self.thorough.load(Ordering::Relaxed);
         if thorough {

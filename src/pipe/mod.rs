@@ -378,7 +378,7 @@ impl<T, C: Codec<T>> Watched for Connection<T, C> {
     fn watch(&self, cursor: u32) -> Result<Box<dyn Watch<'_> + '_>> {
         let (segment, ring) = (self.segment()?, self.incoming()?);
         let sleeper = ring.wait_for_item(segment, Deadline::NEVER).looking_from(cursor);
-        Ok(Box::new(RingWatch::new(segment, sleeper, || self.look_for_the_other(segment))))
+        Ok(Box::new(RingWatch::new(segment, sleeper, || self.look_now_and_then(segment))))
     }
 }
 

@@ -6,6 +6,7 @@ use crate::codec::Codec;
 use crate::dict::with_room;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mem::{Segment, SmallCopy, Step, Stop};
+use crate::os;
 use crate::process;
 use crate::queue::Put;
 use crate::raw::object::ObjectId;
@@ -78,6 +79,13 @@ impl<T, C: Codec<T>> Connection<T, C> {
         mut sink: S,
         deadline: Deadline,
     ) -> Result<Option<S::Message>> {
+        // An answer that is under way comes within a moment. Trying has it sooner than looking for something to try.
+        for _ in 0..self.lookout.tries() {
+            os::pause();
+            if let Some(message) = self.pop(segment, ring, &mut sink)? {
+                return Ok(Some(message));
+            }
+        }
         let mut sleeper = ring.wait_for_item(segment, deadline);
         while self.next(segment, &mut sleeper)? {
             if let Some(message) = self.pop(segment, ring, &mut sink)? {
@@ -131,13 +139,21 @@ impl<T, C: Codec<T>> Connection<T, C> {
     #[inline(never)]
     pub(super) fn next(&self, segment: &Segment, sleeper: &mut Sleeper<'_>) -> Result<bool> {
         if past_the_dead(segment, || sleeper.spin())? {
+            self.lookout.note_wait(false);
             return Ok(true);
         }
+        self.lookout.note_wait(true);
         loop {
             match past_the_dead(segment, || sleeper.turn())? {
                 Turn::Ready => return Ok(true),
                 Turn::TimedOut => return Ok(false),
-                Turn::Slept => self.look_for_the_other(segment)?,
+                Turn::Slept => {
+                    // First what has come or been taken meanwhile: then the other end was there a moment ago.
+                    if past_the_dead(segment, || sleeper.spin())? {
+                        return Ok(true);
+                    }
+                    self.look_for_the_other(segment)?;
+                }
             }
         }
     }
@@ -145,6 +161,14 @@ impl<T, C: Codec<T>> Connection<T, C> {
     pub(super) fn look_after(&self, segment: &Segment, sleeper: &mut Sleeper<'_>) -> Result<()> {
         past_the_dead(segment, || sleeper.look_after())?;
         self.look_for_the_other(segment)
+    }
+
+    /// [`look_for_the_other`](Self::look_for_the_other), for who may be woken for something else all the time.
+    pub(super) fn look_now_and_then(&self, segment: &Segment) -> Result<()> {
+        match self.lookout.is_rested() {
+            true => self.look_for_the_other(segment),
+            false => Ok(()),
+        }
     }
 
     /// Closes the rings if the other end is gone: then every operation learns of it there.

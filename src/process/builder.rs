@@ -6,7 +6,6 @@ use std::mem;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -228,10 +227,10 @@ impl ProcessBuilder {
         let first = [&head[..], &message, &args_head, small].concat();
         let start = || -> io::Result<Running> {
             let (channel, theirs) = Channel::pair()?;
-            let mut command = self.command(entry, theirs)?;
+            let program = self.program(entry, theirs)?;
             let child = match job.origin.kill_with_parent {
-                true => spawner::start(command),
-                false => os::Child::start(&mut command),
+                true => spawner::start(program),
+                false => os::Child::start(&program),
             };
             let mut running = Running::new(self.target(child?), channel);
             if let Err(error) = running.send(&first).and_then(|()| running.send(large)) {
@@ -244,24 +243,18 @@ impl ProcessBuilder {
         start().map_err(|e| Error::from_io(e, "starting a process"))
     }
 
-    fn command(&self, entry: &Entry, theirs: OwnedFd) -> io::Result<Command> {
-        let mut command = entry.command(self.executable.as_deref());
-        command.stdin(Stdio::from(theirs));
+    fn program(&self, entry: &Entry, theirs: OwnedFd) -> io::Result<os::Program> {
+        let mut program = entry.program(self.executable.as_deref(), theirs);
         if let Some(stdout) = &self.stdout {
-            command.stdout(stdout.try_clone()?);
+            program.set_stdout(stdout.try_clone()?);
         }
         if let Some(stderr) = &self.stderr {
-            command.stderr(stderr.try_clone()?);
+            program.set_stderr(stderr.try_clone()?);
         }
         if self.env_clear {
-            command.env_clear();
+            program.clear_env();
         }
-        for (name, value) in &self.env {
-            match value {
-                Some(value) => command.env(name, value),
-                None => command.env_remove(name),
-            };
-        }
-        Ok(command)
+        self.env.iter().for_each(|(name, value)| program.set_env(name, value.as_deref()));
+        Ok(program)
     }
 }

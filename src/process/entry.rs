@@ -4,14 +4,14 @@
 //! inherit, and nothing has to be removed while other threads may read the environment.
 
 use std::ffi::{OsStr, OsString};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
 use std::sync::OnceLock;
 
 use super::child;
 use crate::error::{Error, ErrorKind, Result};
+use crate::os::Program;
 
 /// What the `argv[0]` of a child ends with.
 const MARK: &[u8] = b" [commons child]";
@@ -37,11 +37,11 @@ impl Entry {
         require(ENTRY.get())
     }
 
-    /// A command that starts a child, of another executable than this program's own if one is given.
-    pub fn command(&self, executable: Option<&Path>) -> Command {
-        let mut command = Command::new(executable.unwrap_or(Path::new(PROGRAM)));
-        command.arg0(&self.arg0).args(&self.args);
-        command
+    /// What starts a child, of another executable than this program's own if one is given.
+    pub fn program(&self, executable: Option<&Path>, stdin: OwnedFd) -> Program {
+        let mut program = Program::new(executable.unwrap_or(Path::new(PROGRAM)), &self.arg0, stdin);
+        program.args(&self.args);
+        program
     }
 }
 

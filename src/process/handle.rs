@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::mem;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -328,6 +328,13 @@ impl<R> Process<R> {
     /// `PermissionDenied` if it has changed its user.
     pub fn kill(&self) -> Result<()> {
         self.target.signal(Signal::KILL)
+    }
+}
+
+/// The [sentinel](Process::sentinel): so [`wait`](crate::wait()) takes a process as it is.
+impl<R> AsFd for Process<R> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.sentinel()
     }
 }
 

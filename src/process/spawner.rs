@@ -4,23 +4,22 @@
 //! killed then. So such children are started by this one.
 
 use std::io;
-use std::process::Command;
 use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
 
 use parking_lot::Mutex;
 
-use crate::os::{Child, PerProcess};
+use crate::os::{Child, PerProcess, Program};
 
 struct Order {
-    command: Command,
+    program: Program,
     answer: SyncSender<io::Result<Child>>,
 }
 
 /// The way to the thread, once there is one: a forked child has none of its parent's threads.
 static SPAWNER: PerProcess<Mutex<Option<Sender<Order>>>> = PerProcess::new(|_| Mutex::new(None));
 
-/// Starts `command` as a child of the lasting thread.
-pub fn start(command: Command) -> io::Result<Child> {
+/// Starts `program` as a child of the lasting thread.
+pub fn start(program: Program) -> io::Result<Child> {
     let (answer, answered) = sync_channel(1);
     {
         let mut spawner = SPAWNER.get().lock();
@@ -28,7 +27,7 @@ pub fn start(command: Command) -> io::Result<Child> {
             Some(orders) => orders,
             none => none.insert(start_thread()?),
         };
-        orders.send(Order { command, answer }).map_err(|_| gone())?;
+        orders.send(Order { program, answer }).map_err(|_| gone())?;
     }
     answered.recv().map_err(|_| gone())?
 }
@@ -36,10 +35,10 @@ pub fn start(command: Command) -> io::Result<Child> {
 fn start_thread() -> io::Result<Sender<Order>> {
     let (sender, orders) = channel::<Order>();
     let work = move || {
-        for mut order in orders {
-            let started = Child::start(&mut order.command);
+        for order in orders {
+            let started = Child::start(&order.program);
             // Before the answer: it holds the child's end of the channel.
-            drop(order.command);
+            drop(order.program);
             let _ = order.answer.send(started);
         }
     };

@@ -12,6 +12,8 @@ pub mod check;
 pub mod collect;
 #[cfg(all(test, debug_assertions))]
 mod crash;
+#[cfg(test)]
+mod inherit_tests;
 pub mod latch;
 pub mod list;
 pub mod lock;

@@ -227,12 +227,12 @@ pub fn settle_inheritance(segment: &Segment) -> Result<()> {
     if !segment.membership().is_heir() {
         return Ok(());
     }
-    let settled = put_right(segment, segment.membership().me().index);
+    let settled = segment
+        .hand_back_inherited_claims()
+        .and_then(|()| put_right(segment, segment.membership().me().index))
+        .and_then(|()| segment.settle_succession());
     match settled {
-        Ok(()) => {
-            segment.membership().settled();
-            let _ = collect::orphans(segment);
-        }
+        Ok(()) => drop(collect::orphans(segment)),
         Err(_) => segment.refuse_inheritance(),
     }
     settled

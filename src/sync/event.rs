@@ -7,8 +7,11 @@ use crate::error::Result;
 use crate::handle::{Handle, handle_traits};
 use crate::mem::{Segment, Word};
 use crate::raw::object::Kind;
+use crate::raw::ring::Rest;
 use crate::raw::sync::event;
 use crate::raw::wait::Deadline;
+use crate::readiness::Readiness;
+use crate::wait::{Inner, Source, Waitable, Watch, Watched};
 
 /// A flag between processes that others can wait for.
 ///
@@ -86,5 +89,51 @@ impl Event {
     pub fn wait_timeout(&self, timeout: Duration) -> Result<bool> {
         let (segment, word) = self.word()?;
         event::wait(segment, word, Deadline::after(timeout))
+    }
+
+    /// A file descriptor that is readable when the event is set, or was since it was last armed: for event loops.
+    ///
+    /// # Errors
+    /// `TooMany` or `Io` if there is no descriptor or thread to be had.
+    pub fn readiness(&self) -> Result<Readiness> {
+        Readiness::new(Box::new(self.clone()))
+    }
+}
+
+impl Waitable for Event {
+    fn source(&self) -> Source<'_> {
+        Source(Inner::Shared(self))
+    }
+}
+
+impl Watched for Event {
+    fn is_ready(&self) -> Result<bool> {
+        Ok(event::is_set(self.word()?.1))
+    }
+
+    fn watch(&self, _cursor: u32) -> Result<Box<dyn Watch<'_> + '_>> {
+        let (segment, word) = self.word()?;
+        Ok(Box::new(EventWatch { segment, word }))
+    }
+}
+
+/// A wait for an event.
+struct EventWatch<'a> {
+    segment: &'a Segment,
+    word: &'a Word,
+}
+
+impl<'a> Watch<'a> for EventWatch<'a> {
+    fn arm(&mut self) -> Result<Option<Rest<'a>>> {
+        Ok(event::arm(self.word))
+    }
+
+    /// Nobody's death matters to it but our own.
+    fn look_after(&mut self) -> Result<()> {
+        self.segment.still_member()
+    }
+
+    fn cursor(&self) -> u32 {
+        0
     }
 }

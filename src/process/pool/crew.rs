@@ -76,9 +76,12 @@ impl Crew {
         }
     }
 
-    /// Takes a new chunk.
+    /// Takes a new chunk. One that is refused goes with the effects: to drop it may run user code.
     pub fn submit(&mut self, chunk: Chunk, effects: &mut Effects) -> Result<(), Error> {
-        self.takes_work()?;
+        if let Err(refused) = self.takes_work() {
+            effects.garbage.push(chunk);
+            return Err(refused);
+        }
         let id = self.add(chunk);
         self.backlog.push_back(id);
         self.dispatch(effects);

@@ -1,8 +1,8 @@
 //! Workers of another program: started with what they need to know on their standard input, as far as it goes.
 
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -37,10 +37,9 @@ impl Foreign {
         let bytes = Auto::with_encoded(&*orders, |encoded| encoded.bytes().to_vec())?;
         let start = || -> io::Result<os::Child> {
             let (channel, theirs) = Channel::pair()?;
-            let mut command = Command::new(program);
-            command.stdin(Stdio::from(theirs));
+            let program = os::Program::new(program, program.as_os_str(), theirs);
             // By the thread that lasts: the worker dies with the thread that started it.
-            let child = spawner::start(command)?;
+            let child = spawner::start(program)?;
             let mut rest = &bytes[..];
             // Ends: each round sends at least a byte, or ends. It is far less than what a socket holds.
             while !rest.is_empty() {
@@ -62,6 +61,11 @@ impl Foreign {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.pid()
+    }
+
+    /// Its pidfd.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.child.pidfd()
     }
 
     /// Kills it.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, ThreadId};
 
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -66,6 +66,8 @@ pub struct Pool {
     office: Arc<Office>,
     processes: usize,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// The same threads; not under the lock that whoever joins them holds meanwhile.
+    thread_ids: Mutex<Vec<ThreadId>>,
     /// What the initializer's arguments need.
     _kept: Option<Kept>,
 }
@@ -173,7 +175,8 @@ impl PoolBuilder {
         }
         let office = Arc::new(Office::new(manager, crew, start)?);
         // Dropped on an error: the processes that were started are killed.
-        let pool = Pool { office, processes, threads: Mutex::default(), _kept: self.kept.clone() };
+        let (threads, thread_ids) = (Mutex::default(), Mutex::default());
+        let pool = Pool { office, processes, threads, thread_ids, _kept: self.kept.clone() };
         let mut children = Vec::with_capacity(processes);
         for seat in 0..processes {
             match pool.office.start(seat) {
@@ -225,6 +228,7 @@ impl Pool {
     fn start_thread(&self, name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work);
         let thread = thread.map_err(|e| Error::from_io(e, "starting a thread of a pool"))?;
+        self.thread_ids.lock().push(thread.thread().id());
         self.threads.lock().push(thread);
         Ok(())
     }
@@ -388,11 +392,10 @@ impl Pool {
         if matches!(self.office.crew()?.phase, Phase::Open) {
             return Err(Error::new(ErrorKind::InvalidInput, "joining a pool that is open"));
         }
-        let mut threads = self.threads.lock();
-        if threads.iter().any(|thread| thread.thread().id() == std::thread::current().id()) {
+        if self.thread_ids.lock().contains(&std::thread::current().id()) {
             return Err(Error::new(ErrorKind::InvalidInput, "joining a pool from its own callback"));
         }
-        for thread in threads.drain(..) {
+        for thread in self.threads.lock().drain(..) {
             let _ = thread.join();
         }
         Ok(())

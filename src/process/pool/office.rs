@@ -3,6 +3,7 @@
 //! The *keeper* starts workers, watches all of them, reaps those that have ended, and says so in the queue of results,
 //! behind everything that the dead one has sent. The *clerk* takes what comes through that queue, in order.
 
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,6 +71,14 @@ impl Started {
             Started::Own(process) => process.pid(),
             #[cfg(feature = "linkme")]
             Started::Foreign(process) => process.pid(),
+        }
+    }
+
+    fn pidfd(&self) -> BorrowedFd<'_> {
+        match self {
+            Started::Own(process) => process.sentinel(),
+            #[cfg(feature = "linkme")]
+            Started::Foreign(process) => process.pidfd(),
         }
     }
 
@@ -149,10 +158,10 @@ impl Office {
         let result = f(&mut crew, &mut effects);
         let done = crew.done;
         drop(crew);
-        self.carry_out(effects);
         if done {
-            self.bell.ring();
+            self.bell.ring(); // before user code runs, which may wait for the threads
         }
+        self.carry_out(effects);
         Ok(result)
     }
 
@@ -188,7 +197,7 @@ impl Office {
             initializer: self.start.initializer.clone(),
         };
         let process = self.start.start(seat, setup)?;
-        let watched = Watched::child(process.pid()).map_err(|error| {
+        let watched = Watched::over(process.pidfd()).map_err(|error| {
             process.kill(); // nobody would ever end it
             Error::from_io(error, "watching a worker")
         })?;

@@ -33,6 +33,12 @@ const ALLOWED: &[(&str, &str, &str)] = &[
     ("mem/members.rs", "processes_used", "joining"),
     ("mem/members.rs", "state.store(pack(ALIVE", "joining"),
     ("mem/inherit.rs", "words[0].cas", "a segment full of the dead: `full_of_the_dead` in `tests/segments.rs`"),
+    (
+        "mem/members.rs",
+        "state.cas(seen, pack(SURRENDERED",
+        "the same, which had died recovering others: `inherit_tests`",
+    ),
+    ("mem/members.rs", "state.cas(self.membership.alive(), own", "a segment full of the dead, as above"),
     ("mem/step.rs", "", "the crash points themselves"),
     ("raw/collect.rs", "state: State::Condemned, owner", "a race of two instructions; the same transition as `rescue`"),
     ("raw/lock.rs", "word.cas(0, mine", "a race: free again right behind a failed try; the same CAS as the try"),

@@ -11,8 +11,10 @@
 //! 3. A setter killed before its wake-up costs the sleepers one slice.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::super::cell;
+use super::super::ring::Rest;
 use super::super::wait::{Deadline, Next, Waiter};
 use crate::error::Result;
 use crate::mem::{Me, Segment, Word};
@@ -59,6 +61,18 @@ pub fn clear(word: &Word) {
     word.fetch_and(!FLAG, Ordering::AcqRel);
 }
 
+/// What to sleep on, for who may sleep on several words at once; `None` if it is set, or has changed a moment ago.
+pub fn arm(word: &Word) -> Option<Rest<'_>> {
+    let seen = word.load(Ordering::Acquire);
+    if seen & FLAG == 0 { rest(word, seen) } else { None }
+}
+
+/// Tells setters that somebody sleeps; `None` if it is not as `seen` any more.
+fn rest(word: &Word, seen: u64) -> Option<Rest<'_>> {
+    let told = seen & WAITERS != 0 || word.cas(seen, seen | WAITERS, Ordering::Acquire).is_ok();
+    told.then_some(Rest { word, low: (seen | WAITERS) as u32, most: Duration::MAX })
+}
+
 /// Waits until it is set, or has been since the wait began. False if the deadline passes first.
 ///
 /// # Errors
@@ -80,8 +94,8 @@ pub(in crate::raw) fn wait_while(word: &Word, deadline: Deadline, goes_on: &dyn 
             Next::Look => {}
             Next::Sleep(slice) => {
                 goes_on()?;
-                if seen & WAITERS != 0 || word.cas(seen, seen | WAITERS, Ordering::Acquire).is_ok() {
-                    word.wait((seen | WAITERS) as u32, slice);
+                if let Some(rest) = rest(word, seen) {
+                    word.wait(rest.low, slice);
                 }
             }
             Next::TimedOut => return Ok(false),
