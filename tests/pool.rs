@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use commons::{Dict, ErrorKind, Manager, Pool, Progress, Queue};
+use serde::{Deserialize, Serialize};
 
 /// Longer than anything takes that happens at all.
 const PATIENCE: Duration = Duration::from_secs(60);
