@@ -45,6 +45,8 @@ struct Current {
     mask: Cell<u64>,
     /// Bytes of a block.
     size: Cell<u64>,
+    /// The block of this class that the thread has freed last, in a slab of its own, or 0.
+    recent: Cell<u64>,
 }
 
 /// One class of the slabs that a thread has beside the current one.
@@ -74,6 +76,11 @@ impl ThreadCache {
     /// The slab that blocks of `class` are taken from; 0 is none.
     pub(super) fn current(&self, class: usize) -> u64 {
         self.current[class].bits.get() / PAGE
+    }
+
+    /// The block of `class` that was freed last, which is forgotten: it is to be taken now, or its slab goes to somebody else.
+    pub(super) fn take_recent(&self, class: usize) -> u64 {
+        self.current[class].recent.replace(0)
     }
 
     /// Takes blocks of `class` by bitmap word `word` of the slab at `page`.
@@ -124,17 +131,48 @@ impl Me<'_> {
         Some(off)
     }
 
+    /// Takes the block of `class` that was freed last, unless it has been taken since: it is in the cache still.
+    pub(super) fn take_recent_block(&self, class: usize, field: Field) -> Option<u64> {
+        let off = self.slabs().take_recent(class);
+        if off == 0 {
+            return None;
+        }
+        let (bits, bit) = self.local_bit_of(class, off).ok()?;
+        let used = bits.load(Ordering::Relaxed);
+        if used & bit != 0 {
+            return None;
+        }
+        self.intent.set(field, off);
+        bits.store(used | bit, Ordering::Release); // as in `take_block`
+        fence(Ordering::Release); // likewise
+        Some(off)
+    }
+
+    /// Word and bit of block `off` in the `local` bitmap of its slab.
+    #[inline(always)]
+    fn local_bit_of(&self, class: usize, off: u64) -> Result<(&Word, u64)> {
+        let g = &GEOMETRY[class];
+        let index = g.index_of((off % PAGE) as u32).ok_or_else(no_block)?;
+        let bits = self.segment.word(g.bitmaps(off / PAGE) + u64::from(index / 64) * 8)?;
+        Ok((bits, 1 << (index % 64)))
+    }
+
     /// Frees block `off`: of a slab of this thread by clearing its bit in `local`.
     #[inline(always)]
     pub(super) fn release_block(&self, off: u64) -> Result<()> {
-        let page = off / PAGE;
-        let state = self.segment.page_word(page)?.load(Ordering::Acquire);
-        let Some(class) = owned_class(state, self.owner()) else { return self.segment.release_for(off) };
-        let g = &GEOMETRY[class];
-        let index = g.index_of((off % PAGE) as u32).ok_or_else(no_block)?;
-        let at = g.bitmaps(page) + u64::from(index / 64) * 8;
-        let bits = self.segment.word(at)?;
-        bits.store(bits.load(Ordering::Relaxed) & !(1 << (index % 64)), Ordering::Release);
+        let state = self.segment.page_word(off / PAGE)?.load(Ordering::Acquire);
+        match owned_class(state, self.owner()) {
+            Some(class) => self.release_own(class, off),
+            None => self.release_block_slowly(off, state),
+        }
+    }
+
+    /// Frees block `off` of a slab of `class` that this thread owns.
+    #[inline(always)]
+    pub(super) fn release_own(&self, class: usize, off: u64) -> Result<()> {
+        let (bits, bit) = self.local_bit_of(class, off)?;
+        bits.store(bits.load(Ordering::Relaxed) & !bit, Ordering::Release);
+        self.slabs().current[class].recent.set(off);
         Ok(())
     }
 }

@@ -13,7 +13,7 @@ use crate::mem::slots::Me;
 use crate::mem::word::Word;
 
 /// Slabs of one class that a thread keeps for itself; what is beyond goes to whoever needs it.
-const MAX_OWNED: usize = 256;
+const MAX_OWNED: usize = 512;
 /// Page words looked at for an unowned slab before a fresh page is taken.
 const SCAN: u64 = 256;
 /// Other slabs of its own that a thread looks at before that.
@@ -47,6 +47,9 @@ impl Me<'_> {
     #[cold]
     #[inline(never)]
     pub(super) fn alloc_small_slowly(&self, class: usize, field: Field) -> Result<u64> {
+        if let Some(off) = self.take_recent_block(class, field) {
+            return Ok(off);
+        }
         let g = &GEOMETRY[class];
         let current = self.slabs().current(class);
         if current != 0
@@ -94,6 +97,23 @@ impl Me<'_> {
         self.make_current(class, page);
         self.slabs().others[class].borrow_mut().share = if share == 0 { owned as u32 / 8 } else { share - 1 };
         Ok(page)
+    }
+
+    /// Frees block `off` of what this thread does not own, the page of which is in `state`.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn release_block_slowly(&self, off: u64, state: u64) -> Result<()> {
+        // A slab that nobody owns is of use to a thread that takes blocks of its class and gives them back: the next ones it
+        // frees without a locked instruction.
+        if let PageState::Slab { class, owner: 0 } = PageState::unpack(state)
+            && self.slabs().current(class) != 0
+            && self.slabs().others[class].borrow().pages.len() < MAX_OWNED
+            && self.adopt(off / PAGE, class)?
+        {
+            self.slabs().others[class].borrow_mut().pages.push(off / PAGE);
+            return self.release_own(class, off);
+        }
+        self.segment.release_for(off)
     }
 
     fn adopt_hinted(&self, class: usize, g: &Geometry) -> Result<Option<u64>> {
@@ -202,6 +222,7 @@ impl Me<'_> {
     }
 
     fn disown(&self, page: u64, class: usize) -> Result<()> {
+        self.slabs().take_recent(class); // it may be in this slab
         let owned = PageState::Slab { class, owner: self.owner() }.pack();
         let unowned = PageState::Slab { class, owner: 0 }.pack();
         let _ = self.segment.page_word(page)?.cas(owned, unowned, Ordering::AcqRel);
@@ -236,6 +257,7 @@ impl Me<'_> {
             let g = &GEOMETRY[class];
             self.segment.collect(page, g)?;
             if self.segment.is_empty_slab(page, g)? {
+                self.slabs().take_recent(class); // it may be in this slab
                 self.slabs().others[class].borrow_mut().pages.retain(|other| *other != page);
                 let owned = PageState::Slab { class, owner: self.owner() }.pack();
                 retired |= self.segment.page_word(page)?.cas(owned, 0, Ordering::AcqRel).is_ok();
