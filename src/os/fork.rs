@@ -89,7 +89,12 @@ fn first_look() -> u64 {
         return install();
     }
     // SAFETY: as in `generation`.
-    enter_child(unsafe { &*page })
+    let page = unsafe { &*page };
+    match page.generation.load(Ordering::Acquire) {
+        0 => enter_child(page),
+        // We found no page, and another thread has installed one since: this is no child.
+        number => number,
+    }
 }
 
 /// The very first look of the program: not a child, as far as anybody could have asked.

@@ -107,3 +107,11 @@ fn the_handler_suffices_for_fork() {
     });
     assert_eq!(child.wait().code(), Some(0));
 }
+
+/// Who has found nothing a moment ago, and is too late to be the first, is in no child.
+#[test]
+fn a_late_first_look_changes_nothing() {
+    let number = generation();
+    assert_eq!(first_look(), number);
+    assert_eq!(generation(), number);
+}
