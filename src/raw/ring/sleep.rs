@@ -2,9 +2,10 @@
 //!
 //! # Algorithm
 //!
-//! Spin for some microseconds. Then the first to wait sets `waiting` in the very slot word that the other side must
-//! claim next, and sleeps on it; whoever comes while it is set is counted at the *follow* futex and sleeps on it, at the
-//! value read before it looked. The claim sees `waiting` and wakes one sleeper of the slot, or of follow if there was none.
+//! Spin, for as long as that has been of use lately. Then the first to wait sets `waiting` in the very slot word that the
+//! other side must claim next, and sleeps on it; whoever comes while it is set is counted at the *follow* futex and sleeps
+//! on it, at the value read before it looked. The claim sees `waiting` and wakes one sleeper of the slot, or of follow if
+//! there was none.
 //!
 //! # Thread safety and invariants
 //!
@@ -13,7 +14,7 @@
 //! 2. A sleeper holds nothing and is inside no operation; `waiting` that nobody waits for costs one vain wake-up.
 //! 3. At a slot that somebody is working on there is no bit to set: short slices, and a look whether it lives.
 //! 4. Every sleep is a slice. Between slices a sleeper looks through part of the ring for claims of the dead, which
-//!    nobody else might ever meet.
+//!    nobody else might ever meet; one that was woken to something does so every sixteenth time.
 //!
 //! # Crash
 //!
