@@ -135,7 +135,6 @@ impl<'a> Barrier<'a> {
     /// The barrier in these words, of that many parties.
     #[cfg(loom)]
     pub fn over(threads: &'a dyn Threads, words: &'a [Word], parties: usize) -> Barrier<'a> {
-        words[PARTIES].store(parties as u64, Relaxed);
         Barrier { threads, words: &words[..PLACES + 2 * parties] }
     }
 

@@ -285,8 +285,6 @@ fn pass(world: &World, parties: usize, number: usize, round: u64, finish: fn(&Ba
 fn barrier_of_two(rounds: u64, finish: fn(&Barrier<'_>, Place)) {
     loom::model(move || {
         let world = World::new(BARRIER, 3);
-        // Known to all before anybody comes.
-        let _ = Barrier::over(&ALL, world.words(), 2);
         let party = move |world: &World, number| {
             // After its own next pass at the earliest a party touches its cell again, so the action may read it.
             (1..=rounds).map(|round| u64::from(pass(world, 2, number, round, finish))).sum::<u64>()
@@ -321,7 +319,6 @@ fn mutant_barrier_whose_elected_aborts_without_a_word() {
 fn barrier_abort_is_noticed() {
     loom::model(|| {
         let world = World::new(BARRIER, 0);
-        let _ = Barrier::over(&ALL, world.words(), 2);
         together(2, &world, |world, number| {
             let barrier = Barrier::over(&ALL, world.words(), 2);
             match number {
