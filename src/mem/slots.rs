@@ -68,7 +68,7 @@ struct Thread {
     intent: NonNull<[Word; 8]>,
     state: NonNull<Word>,
     business: Cell<Business>,
-    cache: RefCell<ThreadCache>,
+    cache: ThreadCache,
 }
 
 /// What a thread is doing in a segment.
@@ -133,6 +133,20 @@ impl std::ops::Deref for InUse {
     }
 }
 
+/// A thread that has begun an operation: what [`Me::over`] is made of, in two registers.
+#[must_use = "the thread stays busy until a `Me` is made of this and dropped"]
+pub struct Entered<'a>(&'a Segment, InUse);
+
+impl<'a> Me<'a> {
+    /// The thread that has just entered a segment.
+    #[inline(always)]
+    pub fn over(Entered(segment, thread): Entered<'a>) -> Me<'a> {
+        // SAFETY: as in `Segment::begin`; the reference lives as long as that to the segment.
+        let intent = unsafe { (*thread.0.as_ptr()).intent.as_ref() };
+        Me { segment, intent: Intent::over(intent), thread }
+    }
+}
+
 impl Me<'_> {
     /// The thread's slot.
     #[inline(always)]
@@ -148,7 +162,7 @@ impl Me<'_> {
 
     /// The thread's private view of the slabs it owns.
     #[inline(always)]
-    pub(super) fn cache(&self) -> &RefCell<ThreadCache> {
+    pub(super) fn slabs(&self) -> &ThreadCache {
         &self.thread.cache
     }
 }
@@ -187,6 +201,24 @@ impl Segment {
             Some(thread) => self.begin(InUse(thread)),
             None => self.enter_slowly(generation),
         }
+    }
+
+    /// The short way of [`enter`](Segment::enter), for [`Me::over`]: of a thread that used this segment last. What it returns
+    /// fits two registers; a `Me` that is moved out of a `Result` is written in halves and read as a whole, which stalls.
+    #[inline(always)]
+    pub fn enter_quickly(&self) -> Option<Entered<'_>> {
+        #[cfg(debug_assertions)]
+        if super::armed::is_dead() {
+            return None;
+        }
+        let thread = InUse(self.last_thread(os::generation())?);
+        // SAFETY: as in `begin`.
+        let state = unsafe { thread.state.as_ref() };
+        if !self.is_member(state) || thread.business.get() != Business::Idle {
+            return None;
+        }
+        thread.business.set(Business::Busy);
+        Some(Entered(self, thread))
     }
 
     #[inline(always)]
@@ -262,7 +294,7 @@ impl Segment {
             intent: NonNull::from(intent),
             state: NonNull::from(self.state_word()?),
             business: Cell::new(Business::Idle),
-            cache: RefCell::default(),
+            cache: ThreadCache::default(),
         });
         let pointer = NonNull::from(&*thread);
         let kept = THREADS.try_with(|threads| {

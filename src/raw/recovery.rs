@@ -37,7 +37,7 @@ pub fn run<'a, R>(segment: &'a Segment, mut operation: impl FnMut(&Me<'a>) -> St
 /// then says nothing.
 #[inline(always)]
 pub fn run_quickly<'a, R>(segment: &'a Segment, operation: impl FnOnce(&Me<'a>) -> Option<R>) -> Option<R> {
-    let me = segment.enter().ok()?;
+    let me = Me::over(segment.enter_quickly()?);
     let unfinished = Unfinished::watch(&me);
     let result = operation(&me);
     unfinished.done();

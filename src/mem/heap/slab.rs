@@ -94,13 +94,6 @@ impl ThreadCache {
 }
 
 impl Me<'_> {
-    /// What the thread remembers of its slabs.
-    #[inline(always)]
-    pub(super) fn slabs(&self) -> &ThreadCache {
-        // SAFETY: nobody ever borrows the cache mutably: all that changes in it is in cells.
-        unsafe { &*self.cache().as_ptr() }
-    }
-
     #[inline(always)]
     pub(super) fn alloc_small(&self, size: u64, field: Field) -> Result<u64> {
         let Some(class) = class_of(size) else { return Err(super::too_large(size)) };

@@ -39,7 +39,7 @@ impl Table {
         key: &[u64; KEY],
         value: &[u64; VALUE],
     ) -> Option<Quick> {
-        let me = segment.enter().ok()?;
+        let me = Me::over(segment.enter_quickly()?);
         let unfinished = Unfinished::watch(&me);
         let quick = self.put_inline(&me, hash, key, value);
         unfinished.done(); // all of it, or nothing
@@ -52,7 +52,7 @@ impl Table {
     /// As [`Table::put`].
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn put_boxed_quickly(&self, segment: &Segment, hash: u64, key: &[u8], value: &[u8]) -> Option<Quick> {
-        let me = segment.enter().ok()?;
+        let me = Me::over(segment.enter_quickly()?);
         let unfinished = Unfinished::watch(&me);
         let quick = self.put_boxed(&me, hash, key, value);
         unfinished.done(); // all of it, or nothing
