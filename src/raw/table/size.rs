@@ -48,9 +48,9 @@ impl Size {
         !self.buckets().is_power_of_two()
     }
 
-    /// Whether the word is one that [`Size::of`] makes.
+    /// Whether the word is 0, as while a table is built, or one that [`Size::of`] makes.
     pub fn is_valid(self) -> bool {
-        self.buckets() <= MAX_BUCKETS && self == Size::of(self.buckets())
+        self.0 == 0 || self.buckets() <= MAX_BUCKETS && self == Size::of(self.buckets())
     }
 
     /// The bucket that a hash belongs to.
@@ -89,7 +89,10 @@ mod tests {
             }
         }
         assert!(
-            Size::of(MAX_BUCKETS).is_valid() && !Size::of(MAX_BUCKETS + 1).is_valid() && !Size(u64::MAX).is_valid()
+            Size(0).is_valid()
+                && Size::of(MAX_BUCKETS).is_valid()
+                && !Size::of(MAX_BUCKETS + 1).is_valid()
+                && !Size(u64::MAX).is_valid()
         );
     }
 }

@@ -80,7 +80,7 @@ impl Table {
     /// The number of buckets, as a bound for a loop.
     fn buckets(&self, words: &[Word]) -> Result<u64> {
         match Size::read(words) {
-            size if size == Size::of(0) || size.is_valid() => Ok(size.buckets()),
+            size if size.is_valid() => Ok(size.buckets()),
             _ => Err(Error::corrupted("a table's number of buckets")),
         }
     }
