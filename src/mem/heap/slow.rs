@@ -13,7 +13,7 @@ use crate::mem::slots::Me;
 use crate::mem::word::Word;
 
 /// Slabs of one class that a thread keeps for itself; what is beyond goes to whoever needs it.
-const MAX_OWNED: usize = 512;
+const MAX_OWNED: usize = if cfg!(test) { 64 } else { 512 };
 /// Page words looked at for an unowned slab before a fresh page is taken.
 const SCAN: u64 = 256;
 /// Other slabs of its own that a thread looks at before that.

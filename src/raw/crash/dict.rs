@@ -135,8 +135,8 @@ fn state<F: Flavour>(manager: &Manager, count: usize, pattern: &[(u64, u64)], gr
         assert!(put.unwrap().done);
         before.insert(key.clone(), value);
         if grown && i == 2 * F::USABLE {
-            for _ in 0..2 {
-                recovery::run(segment, |me| table.split_if_crowded(me)).unwrap(); // to 3, then to 4, then no further
+            for _ in 0..4 {
+                recovery::run(segment, |me| table.split_if_crowded(me)).unwrap(); // to 2, 3, and 4, and no further
             }
         }
     }

@@ -215,6 +215,15 @@ pub fn cases(suite: &Suite) {
             None
         },
     );
+    case(suite, "what was freed last", HALF, nothing, |victim, _| {
+        free(victim, [0; 4].map(|_| alloc(victim, HALF))[0]); // in a slab that is not the current one, which is full
+        None
+    });
+    case(suite, "freeing into a slab of nobody's, which is adopted", 0, nothing, |victim, survivor| {
+        let block = elsewhere(|| [alloc(survivor, HALF), alloc(survivor, HALF)][0]);
+        alloc(victim, HALF);
+        Some(block)
+    });
     case(suite, "freeing a small block of its own", 0, nothing, |victim, _| {
         Some([alloc(victim, SMALL), alloc(victim, SMALL)][0])
     });

@@ -53,7 +53,7 @@ impl World {
     }
 
     fn words(&self) -> &[Word] {
-        let count = (self.space.limit() / 8) as usize;
+        let count = (self.space.reserved() / 8) as usize;
         self.space.words(0, count).unwrap()
     }
 

@@ -175,7 +175,7 @@ impl Table {
         let gate = root[root::GATE].load(Ordering::Acquire);
         if latch::owner_of(gate) != 0 || size != before && size.index(hash) != number {
             latch::release(word);
-            me.intent.set(Field::Op, 0);
+            me.intent.set(Field::Op, 0); // gone over
             return None;
         }
         Some(Latched { bucket, root, number, size })
