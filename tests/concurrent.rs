@@ -229,6 +229,30 @@ fn iteration_yields_what_stays_exactly_once() {
 }
 
 /// Four processes add to one number, inline and boxed, by `fetch_add` and by `update`: nothing is lost.
+/// Growing takes two latches at a time while a dict is small, and who holds it still waits for all of them: neither waits
+/// for the other in turn.
+#[test]
+fn snapshots_while_small_dicts_grow() {
+    let manager = Manager::new().unwrap();
+    for _ in 0..200 {
+        let dict = manager.dict::<u64, u64>().unwrap();
+        let (full, begun) = (AtomicBool::new(false), Instant::now());
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                (0..250).for_each(|key| assert!(dict.insert(&key, &key).unwrap()));
+                full.store(true, Ordering::Release);
+            });
+            while !full.load(Ordering::Acquire) {
+                let mut keys: Vec<u64> = dict.snapshot().unwrap().into_iter().map(|(key, _)| key).collect();
+                keys.sort_unstable();
+                assert!(keys.iter().copied().eq(0..keys.len() as u64), "not what was there at one moment");
+            }
+        });
+        // Whoever stands in another's way for half a minute gives up, which the inserting thread would not notice.
+        assert!(begun.elapsed() < Duration::from_secs(20), "they waited for each other");
+    }
+}
+
 #[test]
 fn sums_are_exact() {
     let manager = Manager::new().unwrap();

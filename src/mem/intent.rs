@@ -42,13 +42,13 @@ pub enum Field {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum OpKind {
-    /// Put or replace an entry of a table: `Object` its root, `Cell` the bucket.
+    /// Put or replace an entry of a table: `Object` its root, argument the number of the bucket.
     TablePut = 1,
     /// Remove an entry of a table: the same.
     TableRemove = 2,
     /// Split a bucket: `Object` the root, argument the new bucket's index.
     TableSplit = 3,
-    /// Remove all entries: `Object` the root, `Cell` the bucket, argument the index of the bucket at hand.
+    /// Remove all entries: `Object` the root, argument the number of the bucket at hand.
     TableClear = 4,
     /// Hold a table still: `Object` the root.
     TableSnapshot = 5,

@@ -180,7 +180,8 @@ impl Drop for Me<'_> {
 #[cold]
 #[inline(never)]
 fn give_up(thread: NonNull<Thread>) {
-    // SAFETY: `enter_slowly` made the pointer with `Rc::into_raw` for a place with `Last` business, which ends once.
+    // SAFETY: `enter_slowly` took the pointer from an `Rc`, which it gave away with `Rc::into_raw` for a place with `Last`
+    // business, which ends once.
     drop(unsafe { Rc::from_raw(thread.as_ptr()) });
 }
 
@@ -227,19 +228,20 @@ impl Segment {
         // They are words of records, below every limit, and words are atomics, whoever else writes them.
         let (intent, state) = unsafe { (thread.intent.as_ref(), thread.state.as_ref()) };
         if !self.is_member(state) || thread.business.get() != Business::Idle {
-            return Err(self.unfit());
+            self.look_closer(thread)?;
         }
         thread.business.set(Business::Busy);
         Ok(Me { segment: self, intent: Intent::over(intent), thread })
     }
 
-    /// Why the calling thread may not begin an operation.
+    /// Why the calling thread may not begin an operation; if its process is but an heir still, it may.
     #[cold]
     #[inline(never)]
-    fn unfit(&self) -> Stop {
-        match self.still_member() {
-            Err(error) => error.into(),
-            Ok(()) => Error::new(ErrorKind::Reentrant, "an operation inside another one of the same thread").into(),
+    fn look_closer(&self, thread: InUse) -> Result<()> {
+        self.still_member()?;
+        match thread.business.get() {
+            Business::Idle => Ok(()),
+            _ => Err(Error::new(ErrorKind::Reentrant, "an operation inside another one of the same thread")),
         }
     }
 
@@ -296,7 +298,7 @@ impl Segment {
             business: Cell::new(Business::Idle),
             cache: ThreadCache::default(),
         });
-        let pointer = NonNull::from(&*thread);
+        let pointer = NonNull::new(Rc::as_ptr(&thread).cast_mut()).expect("an `Rc` is never null");
         let kept = THREADS.try_with(|threads| {
             let Ok(mut threads) = threads.try_borrow_mut() else { return false };
             threads.push(Rc::clone(&thread));

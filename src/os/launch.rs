@@ -180,6 +180,15 @@ impl Launch<'_> {
         if pid < 0 {
             return Err(failed);
         }
+        if pidfd < 0 {
+            // A kernel that does not know the flag ignores it. Of such a child nobody could say for sure when it ends.
+            // SAFETY: the pid is that of a child that nobody has waited for; no memory is passed.
+            unsafe {
+                libc::kill(pid, libc::SIGKILL);
+                libc::waitpid(pid, std::ptr::null_mut(), 0);
+            }
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         // SAFETY: the call has made this descriptor, and nobody else knows it.
         let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
         // SAFETY: a live, initialised field; read as what another process has written.

@@ -12,6 +12,7 @@ use crate::mem::intent::Field;
 use crate::mem::layout::{FIRST_HEAP_PAGE, PAGE, REGION_PAGES, header, is_meta_page};
 use crate::mem::segment::Segment;
 use crate::mem::slots::Me;
+use crate::mem::word::fence;
 
 impl Me<'_> {
     #[cold]
@@ -99,6 +100,8 @@ impl Me<'_> {
             self.give_back(first, first + pages)?;
             return Ok(false);
         }
+        // As in `take_block`: who still reads a page for its former contents also sees that they went.
+        fence(Ordering::Release);
         Ok(true)
     }
 

@@ -100,7 +100,8 @@ impl Watched<'_> {
         if !sequence::is_unchanged(self.bucket.sequence(), self.sequence) || segment.poisoned() {
             return None;
         }
-        // LINEARIZES: a miss, at the second reading of the number of buckets: the key had no other place to be.
+        // LINEARIZES: a miss, at a reading of a live word: the key was in no bucket then, for the sequence stood still, and
+        // it had no other place to be, for the number of buckets did.
         let settled = found.is_some() || Size::read(self.root) == self.size;
         settled.then_some(found)
     }

@@ -181,6 +181,9 @@ impl Table {
                     overflow = self.new_overflow(me, place.length)?;
                     continue;
                 }
+                if place.free.is_none() && place.length >= MAX_CHAIN {
+                    return Err(chain_full().into()); // others have filled it meanwhile
+                }
                 put.done = true;
                 self.insert(g, me, &place, hash, key, change, overflow)?;
                 put.crowded = at.is_crowded(g, at.count(1));
@@ -381,7 +384,7 @@ impl Table {
     #[cold]
     fn new_overflow(&self, me: &Me<'_>, length: usize) -> Result<u64> {
         if length >= MAX_CHAIN {
-            return Err(contended("a bucket chain is full of colliding keys"));
+            return Err(chain_full());
         }
         let words = self.geometry.bucket_words as usize;
         let off = me.alloc(words as u64 * 8, Field::Alloc2)?;
@@ -390,6 +393,11 @@ impl Table {
         }
         Ok(off)
     }
+}
+
+#[cold]
+fn chain_full() -> Error {
+    contended("a bucket chain is full of colliding keys")
 }
 
 fn is_value(expect: Expect<'_>, now: &Content<'_>) -> bool {

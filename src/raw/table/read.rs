@@ -161,7 +161,7 @@ impl Table {
         match found? {
             // LINEARIZES: a hit, at the second reading of the sequence.
             Some(len) => Ok(Attempt::Hit(len)),
-            // LINEARIZES: a miss, at the second reading of the number of buckets: the key had no other place to be.
+            // LINEARIZES: a miss, at a reading of a live word: see `glance`.
             None if Size::read(root) == size => Ok(Attempt::Miss),
             None => Ok(Attempt::Changed),
         }

@@ -49,12 +49,21 @@ impl Table {
         if latch::owner_of(latch_of(words, number).load(Ordering::Acquire)) != owner {
             return Ok(()); // not latched yet, or finished but for freeing
         }
-        let all = chain(segment, &self.geometry, bucket_offset(words, &self.geometry, number)?)?;
+        // Whether the count was changed for a committed insertion or removal cannot be known.
+        words[root::DIRTY].store(1, Ordering::Release);
+        let settled = self.settle_names(segment, words, intent, number);
+        latch::release_for(latch_of(words, number), owner); // also where the chain is corrupted, for the sake of the others
+        settled
+    }
+
+    /// Forgets the names of blocks that are in bucket `number`, or in it still, and makes void what readers have copied.
+    fn settle_names(&self, segment: &Segment, words: &[Word], intent: &Intent<'_>, number: u64) -> Result<()> {
+        let off = bucket_offset(words, &self.geometry, number)?;
+        sequence::raise(Bucket::at(segment, &self.geometry, off)?.sequence());
+        let all = chain(segment, &self.geometry, off)?;
         let named = |field| intent.get(field);
         let in_table = |block: u64| self.geometry.boxed && block != 0 && refers_to(&all, block);
         let linked = |block: u64| block != 0 && all.iter().any(|bucket| bucket.link() == block);
-        // Whether the count was changed for a committed insertion or removal cannot be known.
-        words[root::DIRTY].store(1, Ordering::Release);
         if in_table(named(Field::Free)) || linked(named(Field::Free)) {
             intent.set(Field::Free, 0); // not unlinked
         }
@@ -64,8 +73,6 @@ impl Table {
         if linked(named(Field::Alloc2)) {
             intent.set(Field::Alloc2, 0);
         }
-        sequence::raise(all[0].sequence());
-        latch::release_for(latch_of(words, number), owner);
         Ok(())
     }
 
@@ -81,24 +88,38 @@ impl Table {
         if chunk != 0 && entry.load(Ordering::Acquire) == chunk {
             intent.set(Field::Alloc, 0);
         }
+        let settled = if op.phase > 0 { self.settle_split(segment, words, owner, intent, fresh) } else { Ok(()) };
+        // Also where something is corrupted, for the sake of the others.
         if op.phase > 0 {
-            let buckets = Size::read(words).buckets();
-            let latch_word = latch_of(words, parent_of(fresh));
-            if buckets <= fresh {
-                self.empty_target(segment, intent, bucket_offset(words, &self.geometry, fresh)?)?;
-            } else if latch::owner_of(latch_word.load(Ordering::Acquire)) == owner {
-                let source = bucket_offset(words, &self.geometry, parent_of(fresh))?;
-                if has_own_latch(words, fresh) {
-                    words[root::DIRTY].store(1, Ordering::Release); // half of a move may have been counted
-                }
-                self.resume_unlinking(segment, intent, source)?;
-                self.normalise_again(segment, intent, source, parent_of(fresh), buckets)?;
-                sequence::raise(segment.word(source)?);
-            }
-            latch::release_for(latch_word, owner);
+            latch::release_for(latch_of(words, parent_of(fresh)), owner);
             latch::release_for(latch_of(words, fresh), owner);
         }
         latch::release_for(&words[root::SPLIT], owner);
+        settled
+    }
+
+    /// Empties bucket `fresh` if it was not published, and takes its entries out of the parent if it was.
+    fn settle_split(
+        &self,
+        segment: &Segment,
+        words: &[Word],
+        owner: u64,
+        intent: &Intent<'_>,
+        fresh: u64,
+    ) -> Result<()> {
+        let (buckets, parent) = (Size::read(words).buckets(), parent_of(fresh));
+        if buckets <= fresh {
+            return self.empty_target(segment, intent, bucket_offset(words, &self.geometry, fresh)?);
+        }
+        if latch::owner_of(latch_of(words, parent).load(Ordering::Acquire)) == owner {
+            if has_own_latch(words, fresh) {
+                words[root::DIRTY].store(1, Ordering::Release); // half of a move may have been counted
+            }
+            let source = bucket_offset(words, &self.geometry, parent)?;
+            self.resume_unlinking(segment, intent, source)?;
+            self.normalise_again(segment, intent, source, parent, buckets)?;
+            sequence::raise(segment.word(source)?);
+        }
         Ok(())
     }
 

@@ -113,19 +113,19 @@ impl Table {
 
     /// Takes the latches of bucket `fresh` and of its parent, which it returns.
     fn latch_both<'a>(&self, me: &Me<'a>, root: &'a [Word], fresh: u64) -> Step<Latched<'a>> {
-        let number = parent_of(fresh);
+        let (number, gate) = (parent_of(fresh), &root[root::GATE]);
         loop {
-            let is_own = has_own_latch(root, fresh);
-            if is_own {
+            if has_own_latch(root, fresh) {
                 latch::acquire(me, latch_of(root, fresh))?;
             }
-            if self.latch_number(me, root, number)? {
+            latch::acquire(me, latch_of(root, number))?;
+            if latch::owner_of(gate.load(Ordering::Acquire)) == 0 {
                 let bucket = self.bucket(&self.geometry, me, root, number)?;
                 return Ok(Latched { bucket, root, number, size: Size::of(fresh) });
             }
-            if is_own {
-                latch::release(latch_of(root, fresh));
-            }
+            // Nothing is held while waiting: who holds the table still waits for every latch.
+            release_both(root, fresh);
+            latch::wait_until_free(me.segment, gate)?;
         }
     }
 
