@@ -2,10 +2,13 @@
 //! takes the record over, however he ends, leaves behind what others can neither recover nor wait for.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::object::Kind;
 use super::recovery::{recover, run, settle_inheritance};
 use super::session::Session;
-use super::wait::Living;
+use super::sync::semaphore;
+use super::wait::{Deadline, Living};
 use crate::mem::{Liveness, Options, Segment, Stop};
 
 const PROCESSES: usize = 256;
@@ -84,4 +87,24 @@ fn an_heir_that_counts_as_dead_cannot_settle() {
     heir.segment().surrender();
     assert!(settle_inheritance(heir.segment()).is_err());
     assert_eq!(full.is_gone(), Err(full.corpse.0));
+}
+
+/// What the dead had taken for themselves is given back by operations of the heir, who is no full member yet.
+#[test]
+fn an_heir_gives_back_permits() {
+    let survivor = Session::anonymous(&Options { capacity: 1 << 20, ..Options::default() }).unwrap();
+    let id = survivor.create(Kind::Semaphore, 0, |me, root| semaphore::create(me, root, 1, false)).unwrap();
+    let (_, _, root) = survivor.describe(id).unwrap();
+    let victim = survivor.twin().unwrap();
+    assert!(victim.hold(id).unwrap());
+    let now = Deadline::after(Duration::ZERO);
+    assert!(run(victim.segment(), |me| semaphore::acquire(me, root, true, now)).unwrap());
+    assert_eq!(semaphore::free(survivor.segment(), root).unwrap(), 0);
+    victim.segment().surrender();
+    (2..PROCESSES).for_each(|_| survivor.twin().unwrap().segment().surrender());
+    let heir = survivor.twin().unwrap();
+    assert!(heir.segment().membership().is_heir());
+    assert_eq!(heir.segment().membership().me().index, victim.segment().membership().me().index);
+    settle_inheritance(heir.segment()).unwrap();
+    assert_eq!(semaphore::free(survivor.segment(), root).unwrap(), 1);
 }
