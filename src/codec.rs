@@ -41,9 +41,16 @@ impl<'a> Encoded<'a> {
         !self.handles.is_empty()
     }
 
-    /// Whether the value holds handles of other segments than this.
-    pub(crate) fn has_handles_beside(&self, segment: SegmentId) -> bool {
-        self.handles.iter().any(|(of, _)| *of != segment)
+    /// The objects that the value holds handles of, if it is to be stored in `segment`.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a handle of another segment: nothing that is stored here could keep its object alive.
+    #[cold]
+    pub(crate) fn handles_for(&self, segment: SegmentId) -> Result<Vec<ObjectId>> {
+        match self.handles.iter().find(|(of, _)| *of != segment) {
+            Some(_) => Err(Error::new(ErrorKind::InvalidInput, "a handle of another segment in what is to be stored")),
+            None => Ok(self.handles_of(segment)),
+        }
     }
 
     /// The objects of `segment` that the value holds handles of.

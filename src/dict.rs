@@ -37,7 +37,8 @@ use crate::raw::{collect, names, recovery};
 /// pauses.
 ///
 /// # Errors
-/// `OutOfMemory`, `TooLarge`, `Encode`, `Decode`, `Corrupted`, `Evicted`; an operation that fails has had no effect.
+/// `OutOfMemory`, `TooLarge`, `Encode`, `Decode`, `Corrupted`, `Evicted`; `InvalidInput` for a key or value with a handle of
+/// another segment, whose object it could not keep alive. An operation that fails has had no effect.
 ///
 /// # Examples
 /// ```
@@ -650,7 +651,11 @@ pub(crate) fn prepare_handles(segment: &Segment, container: ObjectId, encoded: &
     if !encoded.has_handles() {
         return Ok(Vec::new());
     }
-    let ids = encoded.handles_of(segment.id());
+    mark_handles(segment, container, encoded.handles_for(segment.id())?)
+}
+
+/// Marks objects that are about to be held by `container`; their words for the entry.
+pub(crate) fn mark_handles(segment: &Segment, container: ObjectId, ids: Vec<ObjectId>) -> Result<Vec<u64>> {
     object::entry(segment, container.index)?.mark(container, BEARS)?;
     for id in &ids {
         if !object::entry(segment, id.index)?.mark(*id, NESTED)? {

@@ -38,7 +38,7 @@ where
     Auto: Codec<T>,
 {
     Auto::with_encoded(value, |encoded| {
-        let ids = encoded.handles_of(session.segment().id());
+        let ids = encoded.handles_for(session.segment().id())?;
         for id in &ids {
             object::entry(session.segment(), id.index)?.mark(*id, NESTED)?;
         }

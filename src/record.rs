@@ -5,9 +5,9 @@ use std::fmt;
 use serde::de::DeserializeOwned;
 use serde::{Deserializer, Serialize, Serializer};
 
-use crate::codec::{self, Auto, Codec, Decode, Encode, fingerprint};
+use crate::codec::{self, Auto, Codec, Decode, fingerprint};
 use crate::dict::Dict;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::guarded;
 use crate::handle::Handle;
 use crate::joinable_queue::JoinableQueue;
@@ -300,10 +300,6 @@ impl Place<'_> {
         self.object(Kind::Record, fingerprint_of::<T>(), |session, fingerprint| {
             let record = (std::any::type_name::<T>().to_owned(), make(&manager)?);
             let id = session.segment().id();
-            let is_foreign = Auto::with_encoded(&record, |encoded| encoded.has_handles_beside(id))?;
-            if is_foreign {
-                return Err(Error::new(ErrorKind::InvalidInput, "a part that belongs to another segment"));
-            }
             // Its parts are held until it holds them.
             codec::inside(id, || guarded::create(session, Kind::Record, fingerprint, 0, &record))
         })

@@ -81,7 +81,7 @@ impl<T, C: Codec<T>> Value<T, C> {
                 let initial = Initial::Word(word_of(encoded.bytes(), 0));
                 return session.create(Kind::Value, fingerprint, |me, root| value::create(me, root, initial));
             }
-            let ids = encoded.handles_of(session.segment().id());
+            let ids = encoded.handles_for(session.segment().id())?;
             for id in &ids {
                 object::entry(session.segment(), id.index)?.mark(*id, NESTED)?;
             }

@@ -169,6 +169,41 @@ fn a_handle_of_another_segment() {
     assert!(manager.objects().unwrap().is_empty());
 }
 
+/// Nothing that is stored in one segment could keep an object of another alive.
+#[test]
+fn a_handle_of_another_segment_in_a_container() {
+    type Handle = Dict<u64, u64>;
+    let (manager, elsewhere) = (Manager::new().unwrap(), Manager::new().unwrap());
+    let foreign: Handle = elsewhere.dict().unwrap();
+
+    let dict = manager.dict::<u64, Handle>().unwrap();
+    assert_kind(dict.insert(&1, &foreign), InvalidInput);
+    assert_kind(dict.get_or_insert(&1, &foreign), InvalidInput);
+    assert!(dict.is_empty().unwrap());
+    let keys = manager.dict::<Handle, u64>().unwrap();
+    assert_kind(keys.insert(&foreign, &1), InvalidInput);
+    assert!(keys.is_empty().unwrap());
+    let list = manager.list::<Handle>().unwrap();
+    assert_kind(list.push(&foreign), InvalidInput);
+    assert!(list.is_empty().unwrap());
+    let set = manager.set::<Handle>().unwrap();
+    assert_kind(set.insert(&foreign), InvalidInput);
+    assert!(set.is_empty().unwrap());
+    let queue = manager.queue::<Handle>(2).unwrap();
+    assert_kind(queue.put(&foreign), InvalidInput);
+    assert_eq!(queue.len().unwrap(), 0);
+    assert_kind(manager.namespace().unwrap().set("a", &foreign), InvalidInput);
+    assert_kind(manager.value(foreign.clone()), InvalidInput);
+    assert_kind(manager.lock(foreign.clone()), InvalidInput);
+
+    // And what they do hold is as before.
+    let own = manager.dict::<u64, u64>().unwrap();
+    dict.insert(&1, &own).unwrap();
+    assert_kind(dict.insert(&1, &foreign), InvalidInput);
+    assert_eq!(dict.get(&1).unwrap(), Some(own));
+    manager.check().unwrap();
+}
+
 #[test]
 fn a_stale_handle() {
     let manager = Manager::new().unwrap();

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::codec::{Auto, Codec, fingerprint};
-use crate::dict::prepare_handles;
+use crate::dict::mark_handles;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::{Handle, handle_traits};
 use crate::mem::Segment;
@@ -338,7 +338,11 @@ impl<T, C: Codec<T>> Connection<T, C> {
     fn encoded<R>(&self, message: &T, f: impl FnOnce(&[u8], &[u64]) -> Result<R>) -> Result<R> {
         let segment = self.segment()?;
         C::with_encoded(message, |encoded| {
-            let handles = prepare_handles(segment, self.core.id(), &encoded)?;
+            // A message is on its way and not stored: a handle of another segment that comes along is the sender's to keep.
+            let handles = match encoded.has_handles() {
+                true => mark_handles(segment, self.core.id(), encoded.handles_of(segment.id()))?,
+                false => Vec::new(),
+            };
             f(encoded.bytes(), &handles)
         })?
     }

@@ -145,15 +145,15 @@ fn b28_a_segment_that_was_asked_to_persist_stays() {
 #[test]
 fn b28_an_anonymous_segment_is_gone_with_its_last_process() {
     commons::init_test!();
-    let made = Manager::new().unwrap().queue::<commons::Dict<u64, Vec<u8>>>(1).unwrap();
-    let make = |made: commons::Queue<commons::Dict<u64, Vec<u8>>>| {
+    let (made, theirs) = Manager::new().unwrap().one_way_pipe::<commons::Dict<u64, Vec<u8>>>().unwrap();
+    let make = |made: commons::Connection<commons::Dict<u64, Vec<u8>>>| {
         let dict = Manager::new().unwrap().dict().unwrap();
         dict.insert(&1, &vec![7; 1 << 20]).unwrap();
-        made.put(&dict).unwrap();
+        made.send(&dict).unwrap();
         std::thread::sleep(FOREVER);
     };
-    let child = Process::spawn(made.clone(), make).unwrap();
-    let dict = made.get_timeout(Duration::from_secs(20)).unwrap().expect("made");
+    let child = Process::spawn(theirs.clone(), make).unwrap();
+    let dict = made.recv_timeout(Duration::from_secs(20)).unwrap().expect("made");
     end(child);
     assert_eq!(dict.get(&1).unwrap().map(|bytes| bytes.len()), Some(1 << 20), "we still have it");
     let bytes = postcard::to_stdvec(&dict).unwrap();
