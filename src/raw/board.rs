@@ -130,6 +130,21 @@ impl<'a> Board<'a> {
     }
 }
 
+/// Checks a board at rest: a worker that runs tasks has got to its loop, and the words that nobody uses are zero.
+///
+/// # Errors
+/// `Corrupted`, naming the rule that does not hold.
+pub fn check(segment: &Segment, root: u64) -> Result<()> {
+    let words = Board::open(segment, root)?.0;
+    let ready = words[READY].load(Ordering::Acquire);
+    let has_begun = words[PROGRESS].load(Ordering::Acquire) as u32 != 0;
+    let is_clean = words[TAKEN + 1..OUTBOX].iter().all(|word| word.load(Ordering::Acquire) == 0);
+    match ready <= 1 && (!has_begun || ready == 1) && is_clean {
+        true => Ok(()),
+        false => Err(crate::Error::corrupted("a pool's board")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     //! Proves that progress is read as it was written and that outbox and progress do not touch each other.

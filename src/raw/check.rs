@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::object::{self, Kind, State};
-use super::{agenda, array, cell, list, names, pipe, recovery, ring, sync, table, value};
+use super::{agenda, array, board, cell, list, lock, names, pipe, recovery, ring, sync, table, value};
 use crate::error::{Error, Result};
 use crate::mem::layout::{OBJECT_CHUNKS, header};
 use crate::mem::{Field, HeapStats, Segment};
@@ -55,19 +55,7 @@ pub fn check(segment: &Segment) -> Result<Report> {
         let root = entry.root();
         reach(root)?;
         recovery::visit_blocks(segment, entry, root, &mut |_, block| reach(block))?;
-        match entry.kind()? {
-            Kind::Dict | Kind::Directory | Kind::Set | Kind::Namespace => table::check(segment, root)?,
-            Kind::Queue => ring::check(segment, root)?,
-            Kind::PriorityQueue | Kind::JoinableQueue => agenda::check(segment, root)?,
-            Kind::Value => value::check(segment, root)?,
-            Kind::List => list::check(segment, root)?,
-            Kind::Array | Kind::Block => array::check(segment, root)?,
-            Kind::Connection => drop(pipe::read_end(segment, root)?),
-            Kind::Pipe => pipe::check(segment, root)?,
-            Kind::Semaphore => sync::semaphore::check(segment, root)?,
-            Kind::Lock | Kind::RLock | Kind::RwLock | Kind::Once | Kind::Record => cell::check(segment, root)?,
-            Kind::Board | Kind::Condition | Kind::Event | Kind::Barrier => {}
-        }
+        check_object(segment, entry.kind()?, root)?;
         for holder in entry.holder_list() {
             if segment.liveness(holder)? == crate::mem::Liveness::Free {
                 return Err(Error::corrupted("an object is held by a process that is not there"));
@@ -94,4 +82,40 @@ pub fn check(segment: &Segment) -> Result<Report> {
         return Err(Error::new(crate::ErrorKind::Corrupted, format!("block {missing:#x} is in use and not allocated")));
     }
     Ok(Report { objects, blocks: allocated.len() as u64, heap })
+}
+
+/// Checks one object: the rules of its kind.
+fn check_object(segment: &Segment, kind: Kind, root: u64) -> Result<()> {
+    match kind {
+        Kind::Dict | Kind::Directory | Kind::Set | Kind::Namespace => table::check(segment, root),
+        Kind::Queue => ring::check(segment, root),
+        Kind::PriorityQueue | Kind::JoinableQueue => agenda::check(segment, root),
+        Kind::Value => value::check(segment, root),
+        Kind::List => list::check(segment, root),
+        Kind::Array | Kind::Block => array::check(segment, root),
+        Kind::Connection => pipe::read_end(segment, root).map(drop),
+        Kind::Pipe => pipe::check(segment, root),
+        Kind::Board => board::check(segment, root),
+        Kind::Lock => {
+            lock::check(segment, cell::lock_word(segment, root)?)?;
+            cell::check(segment, root)
+        }
+        Kind::RLock => {
+            sync::rlock::check(segment, cell::lock_word(segment, root)?)?;
+            cell::check(segment, root)
+        }
+        Kind::RwLock => {
+            sync::rwlock::check(segment, root)?;
+            cell::check(segment, root)
+        }
+        Kind::Once => {
+            sync::once::check(segment, root)?;
+            cell::check(segment, root)
+        }
+        Kind::Record => cell::check(segment, root),
+        Kind::Semaphore => sync::semaphore::check(segment, root),
+        Kind::Condition => sync::condition::check(segment, root),
+        Kind::Event => sync::event::check(segment.word(root)?),
+        Kind::Barrier => sync::barrier::check(segment, root),
+    }
 }

@@ -21,6 +21,7 @@ use crate::mem::{Me, Segment, Step, Word};
 const OWNER: u64 = 0xffff;
 /// Somebody may be asleep on the word.
 pub(super) const WAITERS: u64 = 1 << 16;
+const UNUSED: u64 = 0x7fff << 17;
 const PROCESS_SHIFT: u32 = 32;
 const INCARNATION_SHIFT: u32 = 40;
 
@@ -195,4 +196,22 @@ pub fn is_mine(me: &Me<'_>, word: &Word) -> bool {
 /// Whether anybody holds it.
 pub fn is_locked(word: &Word) -> bool {
     word.load(Ordering::Acquire) & !WAITERS & (OWNER | !0 << PROCESS_SHIFT) != 0
+}
+
+/// Checks a lock at rest: it names a thread of a process that there is or was, or nobody at all.
+///
+/// # Errors
+/// `Corrupted`, naming the rule that does not hold.
+pub fn check(segment: &Segment, word: &Word) -> Result<()> {
+    let word = word.load(Ordering::Acquire) & !WAITERS;
+    if word == 0 {
+        return Ok(());
+    }
+    let incarnation = segment.incarnation(process_of(word))?;
+    let is_past = incarnation.wrapping_sub((word >> INCARNATION_SHIFT) as u32) & 0xff_ffff < 1 << 23;
+    let owner = word & OWNER;
+    match is_past && owner != 0 && owner <= segment.slots_used().into() && word & UNUSED == 0 {
+        true => Ok(()),
+        false => Err(Error::corrupted("the holder of a lock")),
+    }
 }

@@ -9,6 +9,8 @@ pub mod array;
 pub mod board;
 pub mod cell;
 pub mod check;
+#[cfg(test)]
+mod check_tests;
 pub mod collect;
 #[cfg(all(test, debug_assertions))]
 mod crash;

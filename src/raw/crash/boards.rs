@@ -76,7 +76,10 @@ pub fn cases(suite: &Suite) {
         name: "board: made ready for the next worker",
         setup: &|manager| {
             let id = manager.session().create(Kind::Board, FINGERPRINT, board::create).unwrap();
-            with_board(manager, |board| board.begin(CHUNK, 3));
+            with_board(manager, |board| {
+                board.set_ready();
+                board.begin(CHUNK, 3);
+            });
             id
         },
         open: &|_, _| (),

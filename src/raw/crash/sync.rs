@@ -162,10 +162,11 @@ fn events(suite: &Suite) {
             name: &format!("sync: event: {name}"),
             setup: &|manager| manager.event().unwrap(),
             open: &|victim, event: &Event| {
-                if set {
-                    event.set().unwrap();
+                match set {
+                    true => event.set().unwrap(),
+                    // Somebody waits.
+                    false => drop(word(victim, Kind::Event, 0).fetch_or(2, Ordering::Relaxed)),
                 }
-                word(victim, Kind::Event, 0).fetch_or(2, Ordering::Relaxed);
                 open_event(victim).unwrap()
             },
             act: &|_, event| act(event),

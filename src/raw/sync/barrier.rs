@@ -26,7 +26,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 
 use super::super::cell;
 use super::super::wait::{Deadline, Next, Waiter};
-use super::thread::Threads;
+use super::thread::{self, Threads};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mem::layout::SLOTS;
 use crate::mem::{Me, Segment, Step, Word};
@@ -348,4 +348,30 @@ impl<'a> Barrier<'a> {
             }
         }
     }
+}
+
+/// Checks a barrier at rest.
+///
+/// # Errors
+/// `Corrupted`, naming the rule that does not hold.
+pub fn check(segment: &Segment, root: u64) -> Result<()> {
+    let barrier = Barrier::at(segment, root)?;
+    let state = barrier.state().load(Acquire);
+    let (epoch, phase) = (epoch_of(state), state & PHASE);
+    let has_ends = epoch.min(2) >= u64::from(state & LAST != 0).max(2 * u64::from(state & BEFORE != 0));
+    if !has_ends || phase > BROKEN || phase == BROKEN && state & WAITERS != 0 {
+        return Err(Error::corrupted("the state of a barrier"));
+    }
+    // Of an action, all parties are there until it has run.
+    if phase == ACTION && !barrier.is_full(epoch) {
+        return Err(Error::corrupted("the action of a barrier that not all have come to"));
+    }
+    let mut names = std::collections::HashSet::new();
+    for place in barrier.words[PLACES..].iter().map(|word| word.load(Acquire)).filter(|place| is_taken(*place)) {
+        thread::check_name(segment, place & !TAG, "a place of a barrier")?;
+        if is_signed(place, epoch) && !names.insert(place) {
+            return Err(Error::corrupted("a barrier at which one party counts twice"));
+        }
+    }
+    Ok(())
 }

@@ -337,3 +337,23 @@ pub fn abandon(me: &Me<'_>, root: u64) -> Result<()> {
     }
     Ok(())
 }
+
+/// Checks a condition at rest: every place is empty, or of a thread that there is or was, whose ticket is another than those
+/// of all that wait.
+///
+/// # Errors
+/// `Corrupted`, naming the rule that does not hold.
+pub fn check(segment: &Segment, root: u64) -> Result<()> {
+    let mut tickets = std::collections::HashSet::new();
+    for (slot, place) in words(segment, root)?[PLACES..].iter().enumerate() {
+        let seen = place.load(Ordering::Acquire);
+        if seen == 0 {
+            continue;
+        }
+        thread::check_name(segment, seen & GENERATION | (slot as u64 + 1), "a place of a condition")?;
+        if !matches!(seen & STATE, WAITING | NOTIFIED) || seen & STATE == WAITING && !tickets.insert(ticket_of(seen)) {
+            return Err(Error::corrupted("a place of a condition"));
+        }
+    }
+    Ok(())
+}

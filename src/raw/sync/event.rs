@@ -16,7 +16,7 @@ use std::time::Duration;
 use super::super::cell;
 use super::super::ring::Rest;
 use super::super::wait::{Deadline, Next, Waiter};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::mem::{Me, Segment, Word};
 
 const FLAG: u64 = 1;
@@ -101,5 +101,17 @@ pub(in crate::raw) fn wait_while(word: &Word, deadline: Deadline, goes_on: &dyn 
             Next::TimedOut => return Ok(false),
         }
         seen = word.load(Ordering::Acquire);
+    }
+}
+
+/// Checks an event at rest: nobody sleeps while it is set, and what is set has been set at least once.
+///
+/// # Errors
+/// `Corrupted`, naming the rule that does not hold.
+pub fn check(word: &Word) -> Result<()> {
+    let seen = word.load(Ordering::Acquire);
+    match seen & FLAG != 0 && (seen & WAITERS != 0 || seen < ONE) {
+        true => Err(Error::corrupted("the flag of an event")),
+        false => Ok(()),
     }
 }

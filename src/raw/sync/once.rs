@@ -14,7 +14,7 @@ use super::super::cell;
 use super::super::lock::{self, Acquired};
 use super::super::wait::Deadline;
 use super::{rlock, thread};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::mem::{Me, Segment, Step, Word};
 
 const DONE: usize = 2;
@@ -61,4 +61,16 @@ pub fn end(segment: &Segment, root: u64, name: u64) -> Result<()> {
         rlock::release_all(word);
     }
     Ok(())
+}
+
+/// Checks a value that is made once, at rest; its cell is checked elsewhere.
+///
+/// # Errors
+/// `Corrupted`, naming the rule that does not hold.
+pub fn check(segment: &Segment, root: u64) -> Result<()> {
+    rlock::check_uncounted(segment, cell::lock_word(segment, root)?)?;
+    match done(segment, root)?.load(Ordering::Acquire) {
+        0 | 1 => Ok(()),
+        _ => Err(Error::corrupted("whether a value is made")),
+    }
 }

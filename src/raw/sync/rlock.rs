@@ -20,6 +20,8 @@ use crate::mem::{Me, Segment, Step, Word};
 const DEPTH_SHIFT: u32 = 17;
 const DEPTH: u64 = 0x7fff << DEPTH_SHIFT;
 const ONCE: u64 = 1 << DEPTH_SHIFT;
+/// What a check finds wrong.
+const HOLDER: &str = "the holder of a lock";
 
 /// Whether the word names that thread.
 pub fn is_named(word: &Word, name: u64) -> bool {
@@ -105,5 +107,27 @@ pub fn release_all(word: &Word) {
     // LINEARIZES: the swap; Release: the next holder sees what was done under the lock.
     if word.swap(0, Ordering::Release) & WAITERS != 0 {
         word.wake(1);
+    }
+}
+
+/// Checks a reentrant lock at rest: it is held at least once by a thread that there is or was, or free.
+///
+/// # Errors
+/// `Corrupted`, naming the rule that does not hold.
+pub fn check(segment: &Segment, word: &Word) -> Result<()> {
+    let word = word.load(Ordering::Acquire);
+    thread::check_name(segment, word, HOLDER)?;
+    match (word & NAME == 0) == (word & DEPTH == 0) {
+        true => Ok(()),
+        false => Err(Error::corrupted(HOLDER)),
+    }
+}
+
+/// [`check`] of a word that names its holder and does not count.
+pub(super) fn check_uncounted(segment: &Segment, word: &Word) -> Result<()> {
+    let word = word.load(Ordering::Acquire);
+    match word & DEPTH {
+        0 => thread::check_name(segment, word, HOLDER),
+        _ => Err(Error::corrupted(HOLDER)),
     }
 }

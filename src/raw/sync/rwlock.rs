@@ -381,6 +381,34 @@ impl<'a> RwLock<'a> {
     }
 }
 
+/// Checks a read-write lock at rest; its cell is checked elsewhere.
+///
+/// # Errors
+/// `Corrupted`, naming the rule that does not hold.
+pub fn check(segment: &Segment, root: u64) -> Result<()> {
+    let lock = RwLock::at(segment, root)?;
+    rlock::check_uncounted(segment, lock.mutex())?;
+    let (mutex, gate) = (lock.mutex().load(Acquire), lock.gate().load(Acquire));
+    thread::check_name(segment, gate, "the gate of a read-write lock")?;
+    if gate & !(NAME | WAITED_FOR | DIRTY) != 0 {
+        return Err(Error::corrupted("the gate of a read-write lock"));
+    }
+    if gate & NAME != 0 && gate & NAME != mutex & NAME && !matches!(thread::is_gone(segment, gate), Ok(true)) {
+        return Err(Error::corrupted("a read-write lock whose gate was closed without the mutex"));
+    }
+    for (slot, word) in lock.words[READERS..].iter().enumerate() {
+        let seen = word.load(Acquire);
+        if seen == 0 {
+            continue;
+        }
+        thread::check_name(segment, seen, "a reader of a read-write lock")?;
+        if thread::slot_of(seen) != slot || (seen & WAITING != 0) == (seen & COUNT != 0) {
+            return Err(Error::corrupted("a reader of a read-write lock"));
+        }
+    }
+    Ok(())
+}
+
 fn outcome(gate: u64) -> Acquired {
     if gate & DIRTY != 0 { Acquired::Recovered } else { Acquired::Clean }
 }

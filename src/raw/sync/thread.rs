@@ -5,7 +5,7 @@
 //! is *gone*: its slot is free, or in its next use.
 
 use super::super::recovery;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::mem::{Liveness, Me, Segment, Step, Stop};
 
 const OWNER: u64 = 0xffff;
@@ -79,4 +79,20 @@ pub fn is_gone(segment: &Segment, word: u64) -> Step<bool> {
         Liveness::Dead => Err(Stop::Dead(state.process)),
         Liveness::Free | Liveness::Poisoned => Ok(true),
     }
+}
+
+/// Checks a word at rest: it names a thread that there is or was, or nobody at all.
+///
+/// # Errors
+/// `Corrupted`, with `rule`.
+pub fn check_name(segment: &Segment, word: u64, rule: &'static str) -> Result<()> {
+    let is_whole = match word & OWNER {
+        0 => word & NAME == 0,
+        _ if slot_of(word) >= segment.slots_used().into() => false,
+        _ => {
+            let now = segment.slot_state(slot_of(word) as u16)?.generation;
+            now.wrapping_sub((word >> GENERATION_SHIFT) as u32) < 1 << 31 // not of a use that is yet to come
+        }
+    };
+    if is_whole { Ok(()) } else { Err(Error::corrupted(rule)) }
 }
