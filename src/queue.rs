@@ -9,6 +9,7 @@ use crate::dict::{prepare_handles, with_room};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::{Handle, handle_traits};
 use crate::mem::{Segment, SmallCopy, Step, Stop};
+use crate::os;
 use crate::raw::object::{Kind, ObjectId};
 use crate::raw::ring::{Peek, Pop, Push, Quick, Ring, Sleeper, Spec};
 use crate::raw::wait::Deadline;
@@ -286,6 +287,12 @@ impl<T, C: Codec<T>> Queue<T, C> {
             && let Some(item) = self.pop_slowly(segment)?
         {
             return Ok(Some(item));
+        }
+        for _ in 0..self.ring.tries() {
+            os::pause();
+            if let Some(item) = self.pop(segment)? {
+                return Ok(Some(item));
+            }
         }
         let mut sleeper = self.ring.wait_for_item(segment, deadline);
         while next(segment, &mut sleeper)? {

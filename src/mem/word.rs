@@ -366,6 +366,20 @@ impl Space {
         let _ = (off, lines);
     }
 
+    /// The same for lines that are about to be written: other processors give them up at once, not once to be read and once
+    /// more to be written.
+    #[inline(always)]
+    pub fn prefetch_to_write(&self, off: u64, lines: u64) {
+        #[cfg(all(target_arch = "x86_64", not(any(loom, miri))))]
+        for line in 0..lines {
+            let address = self.base.as_ptr().wrapping_byte_add(off.wrapping_add(line * 64) as usize);
+            // SAFETY: as for `prefetch`; a processor that does not know the instruction takes it for one that does nothing.
+            unsafe { std::arch::asm!("prefetchw [{}]", in(reg) address, options(nostack, preserves_flags, readonly)) };
+        }
+        #[cfg(not(all(target_arch = "x86_64", not(any(loom, miri)))))]
+        let _ = (off, lines);
+    }
+
     /// Another process may have grown the segment since the limit was read.
     #[cold]
     #[inline(never)]

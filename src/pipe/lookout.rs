@@ -1,4 +1,4 @@
-//! When to look whether the other end is still there, and how long to hope for its answer.
+//! When to look whether the other end is still there.
 
 use std::sync::atomic::{AtomicBool, AtomicU64 as LocalU64, Ordering};
 
@@ -12,10 +12,7 @@ const REST: u64 = 5_000_000;
 const COLLECT_FIRST: u64 = 1_000_000;
 const COLLECT_MOST: u64 = 1_000_000_000;
 
-/// Tries before a receiver goes to wait, at most: some two microseconds.
-const TRIES: u64 = 32;
-
-/// When to look for the other end again, and how long to hope for it. Process-local.
+/// When to look for the other end again. Process-local.
 #[derive(Default)]
 pub(super) struct Lookout {
     /// Whether something was received since the last look that was due: then somebody was there.
@@ -27,8 +24,6 @@ pub(super) struct Lookout {
     /// When the next look that collects is due, and how long until the one after it.
     thorough: LocalU64,
     pause: LocalU64,
-    /// How often in a row, at most [`TRIES`]'s logarithm, waits were longer than trying for a moment could have made up for.
-    long: LocalU64,
 }
 
 impl Lookout {
@@ -44,19 +39,6 @@ impl Lookout {
             return false;
         }
         os::coarse_nanos() >= self.next.load(Ordering::Relaxed)
-    }
-
-    /// How often to try before going to wait: the less, the more waits have been long ones. With both ends on one processor
-    /// trying only keeps the other from answering.
-    pub fn tries(&self) -> u64 {
-        TRIES >> self.long.load(Ordering::Relaxed)
-    }
-
-    /// Notes a wait, and whether it was a long one.
-    pub fn note_wait(&self, long: bool) {
-        let seen = self.long.load(Ordering::Relaxed);
-        let next = if long { (seen + 1).min(TRIES.ilog2().into()) } else { seen.saturating_sub(1) };
-        self.long.store(next, Ordering::Relaxed); // local
     }
 
     /// Whether the last look was some milliseconds ago.

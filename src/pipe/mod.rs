@@ -159,8 +159,11 @@ impl<T, C: Codec<T>> Connection<T, C> {
 
     #[inline(always)]
     fn segment(&self) -> Result<&Segment> {
-        let segment = self.handle.hold.segment()?;
-        self.core.segment()?; // in a forked child, where the end is held by now
+        // The pipe is held last, in a forked child too: where it is held, so is the end.
+        if !self.core.is_of_this_process() {
+            self.handle.hold.segment()?;
+        }
+        let segment = self.core.segment()?;
         match self.pipe.is_closed(segment)? {
             false => Ok(segment),
             true => Err(closed()),
@@ -223,7 +226,7 @@ impl<T, C: Codec<T>> Connection<T, C> {
     /// `EndOfFile` if none will come.
     #[inline]
     pub fn recv(&self) -> Result<T> {
-        self.pop_until(Decoded::<T, C>(PhantomData), || Deadline::NEVER)?.ok_or_else(endless)
+        self.pop_endless(Decoded::<T, C>(PhantomData))
     }
 
     /// Receives a message if there is one now.
@@ -240,7 +243,7 @@ impl<T, C: Codec<T>> Connection<T, C> {
     /// # Errors
     /// `EndOfFile` if none will come.
     pub fn recv_timeout(&self, timeout: Duration) -> Result<Option<T>> {
-        self.pop_until(Decoded::<T, C>(PhantomData), || Deadline::after(timeout))
+        self.pop_until(Decoded::<T, C>(PhantomData), Deadline::after(timeout))
     }
 
     /// Receives a message as bytes, waiting for one as long as it takes.
@@ -260,7 +263,7 @@ impl<T, C: Codec<T>> Connection<T, C> {
     /// `EndOfFile` if none will come.
     #[inline]
     pub fn recv_bytes_into(&self, buffer: &mut Vec<u8>) -> Result<usize> {
-        self.pop_until(Bytes(buffer), || Deadline::NEVER)?.ok_or_else(endless)
+        self.pop_endless(Bytes(buffer))
     }
 
     /// Receives a message as bytes into `buffer`, waiting for one for at most `timeout`; its length.
@@ -268,7 +271,7 @@ impl<T, C: Codec<T>> Connection<T, C> {
     /// # Errors
     /// `EndOfFile` if none will come.
     pub fn recv_bytes_into_timeout(&self, buffer: &mut Vec<u8>, timeout: Duration) -> Result<Option<usize>> {
-        self.pop_until(Bytes(buffer), || Deadline::after(timeout))
+        self.pop_until(Bytes(buffer), Deadline::after(timeout))
     }
 
     /// Waits for at most `timeout` for something to receive: a message, or the end of file. Whether there is something; if

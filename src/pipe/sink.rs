@@ -21,6 +21,9 @@ const SCRATCH_KEPT: usize = 64 * 1024;
 pub(super) trait Sink {
     type Message;
 
+    /// The length of all of them, if they are of one length.
+    fn fixed_len() -> Option<usize>;
+
     /// Takes one that is at hand.
     fn small(&mut self, bytes: &[u8]) -> Result<Self::Message>;
 
@@ -36,6 +39,11 @@ pub(super) struct Decoded<T, C>(pub PhantomData<fn() -> (T, C)>);
 
 impl<T, C: Codec<T>> Sink for Decoded<T, C> {
     type Message = T;
+
+    #[inline(always)]
+    fn fixed_len() -> Option<usize> {
+        C::fixed_len()
+    }
 
     #[inline(always)]
     fn small(&mut self, bytes: &[u8]) -> Result<T> {
@@ -58,6 +66,11 @@ pub(super) struct Bytes<'b>(pub &'b mut Vec<u8>);
 
 impl Sink for Bytes<'_> {
     type Message = usize;
+
+    #[inline(always)]
+    fn fixed_len() -> Option<usize> {
+        None
+    }
 
     #[inline(always)]
     fn small(&mut self, bytes: &[u8]) -> Result<usize> {

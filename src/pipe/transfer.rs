@@ -1,7 +1,7 @@
 //! Sending and receiving: the short ways, the waits, and the eye on the other end.
 
 use super::sink::{Kept, Sink};
-use super::{Connection, closed};
+use super::{Connection, closed, endless};
 use crate::codec::Codec;
 use crate::dict::with_room;
 use crate::error::{Error, ErrorKind, Result};
@@ -57,30 +57,45 @@ impl<T, C: Codec<T>> Connection<T, C> {
         }
     }
 
+    /// Takes a message, waiting for one as long as it takes.
     #[inline(always)]
-    pub(super) fn pop_until<S: Sink>(
-        &self,
-        mut sink: S,
-        deadline: impl FnOnce() -> Deadline,
-    ) -> Result<Option<S::Message>> {
+    pub(super) fn pop_endless<S: Sink>(&self, mut sink: S) -> Result<S::Message> {
         let (segment, ring) = (self.segment()?, self.incoming()?);
-        match self.pop(segment, ring, &mut sink)? {
-            Some(message) => Ok(Some(message)),
-            None => self.pop_when_there_is_one(segment, ring, sink, deadline()),
+        let mut copy = SmallCopy::empty();
+        match self.pop_quickly(segment, ring, S::fixed_len(), &mut copy) {
+            Some(Quick::Item) => sink.small(copy.bytes()),
+            quick => self.pop_after(segment, ring, quick, sink, Deadline::NEVER)?.ok_or_else(endless),
         }
     }
 
+    /// The same, for as long as there is time.
+    #[inline(always)]
+    pub(super) fn pop_until<S: Sink>(&self, mut sink: S, deadline: Deadline) -> Result<Option<S::Message>> {
+        let (segment, ring) = (self.segment()?, self.incoming()?);
+        let mut copy = SmallCopy::empty();
+        match self.pop_quickly(segment, ring, S::fixed_len(), &mut copy) {
+            Some(Quick::Item) => sink.small(copy.bytes()).map(Some),
+            quick => self.pop_after(segment, ring, quick, sink, deadline),
+        }
+    }
+
+    /// What there is to do when the short way ended with `quick`.
     #[cold]
     #[inline(never)]
-    fn pop_when_there_is_one<S: Sink>(
+    fn pop_after<S: Sink>(
         &self,
         segment: &Segment,
         ring: &Ring,
+        quick: Option<Quick>,
         mut sink: S,
         deadline: Deadline,
     ) -> Result<Option<S::Message>> {
-        // An answer that is under way comes within a moment. Trying has it sooner than looking for something to try.
-        for _ in 0..self.lookout.tries() {
+        if quick.is_none()
+            && let Some(message) = self.pop_slowly(segment, ring, &mut sink)?
+        {
+            return Ok(Some(message));
+        }
+        for _ in 0..ring.tries() {
             os::pause();
             if let Some(message) = self.pop(segment, ring, &mut sink)? {
                 return Ok(Some(message));
@@ -98,14 +113,24 @@ impl<T, C: Codec<T>> Connection<T, C> {
     #[inline(always)]
     pub(super) fn pop<S: Sink>(&self, segment: &Segment, ring: &Ring, sink: &mut S) -> Result<Option<S::Message>> {
         let mut copy = SmallCopy::empty();
-        match recovery::run_quickly(segment, |me| ring.pop_quickly(me, None, &mut copy)) {
-            Some(Quick::Item) => {
-                self.lookout.note_heard();
-                sink.small(copy.bytes()).map(Some)
-            }
+        match self.pop_quickly(segment, ring, S::fixed_len(), &mut copy) {
+            Some(Quick::Item) => sink.small(copy.bytes()).map(Some),
             Some(Quick::Empty) => Ok(None),
             None => self.pop_slowly(segment, ring, sink),
         }
+    }
+
+    #[inline(always)]
+    fn pop_quickly(&self, segment: &Segment, ring: &Ring, fixed: Option<usize>, copy: &mut SmallCopy) -> Option<Quick> {
+        let quick = recovery::run_quickly(
+            segment,
+            #[inline(always)]
+            |me| ring.pop_quickly(me, fixed, copy),
+        );
+        if quick == Some(Quick::Item) {
+            self.lookout.note_heard();
+        }
+        quick
     }
 
     #[cold]
@@ -139,10 +164,8 @@ impl<T, C: Codec<T>> Connection<T, C> {
     #[inline(never)]
     pub(super) fn next(&self, segment: &Segment, sleeper: &mut Sleeper<'_>) -> Result<bool> {
         if past_the_dead(segment, || sleeper.spin())? {
-            self.lookout.note_wait(false);
             return Ok(true);
         }
-        self.lookout.note_wait(true);
         loop {
             match past_the_dead(segment, || sleeper.turn())? {
                 Turn::Ready => return Ok(true),

@@ -150,7 +150,7 @@ impl Pipe {
     #[inline(always)]
     fn closed(&self, segment: &Segment) -> Result<u64> {
         // Acquire: who sees the bit sees what was pushed before it.
-        Ok(segment.words(self.root, WORDS)?[CLOSED].load(Ordering::Acquire))
+        Ok(segment.word(self.root + CLOSED as u64 * WORD)?.load(Ordering::Acquire))
     }
 
     /// Whether this end was closed, by whomever.

@@ -13,6 +13,7 @@
 //! | `quick` | the same in a straight line, where nothing is in the way |
 //! | `peek` | whether a pop would wait |
 //! | `sleep`, `wake` | waiting and waking |
+//! | `habit` | what a process learns about waiting |
 //! | `seal` | close, and continue |
 //! | `recover` | what a kill leaves, and what becomes of it |
 //! | `visit` | everything that a ring refers to; its own fsck |
@@ -24,6 +25,7 @@
 //!    is.
 //! 3. Nobody waits for the dead: they are returned as `Stop::Dead`, and `resolve` undoes what they claimed.
 
+mod habit;
 mod part;
 mod payload;
 mod peek;
@@ -52,10 +54,10 @@ mod wait_tests;
 
 use std::sync::atomic::{AtomicBool, AtomicU64 as LocalU64, Ordering};
 
+use habit::Habit;
 use part::Part;
 use place::{Place, Room, room_at};
 use shape::{FIRST_SLOTS, FirstPart, PartName, Shape};
-use sleep::Habit;
 
 pub use peek::Peek;
 pub use quick::Quick;
@@ -173,6 +175,12 @@ impl Ring {
             drained: AtomicBool::new(false),
             habit: Habit::new(),
         })
+    }
+
+    /// How often to try, with a pause before each, before going to wait for an item: one that is under way comes within a
+    /// moment, and trying has it sooner than looking for something to try.
+    pub fn tries(&self) -> u32 {
+        self.habit.tries()
     }
 
     /// Items that it holds at most; `None` if that is not limited.

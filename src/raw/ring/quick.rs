@@ -33,7 +33,6 @@ struct Front<'a> {
     /// Byte offset of the slot's word.
     cell: u64,
     slot: Slot<'a>,
-    seen: Seen,
     payload: &'a [Word],
 }
 
@@ -43,22 +42,19 @@ impl Ring {
     pub fn push_quickly(&self, me: &Me<'_>, bytes: &[u8]) -> Option<()> {
         let header = self.header(me, self.push_at.load(Ordering::Relaxed))?; // local
         let front = self.front(me, header, TAIL, bytes.len())?;
-        let open = header[NEXT].load(Ordering::Acquire) == 0;
-        if !front.seen.is_empty_at(front.place) || !open {
+        if header[NEXT].load(Ordering::Acquire) != 0 {
             return None;
         }
         self.announce(me, front.cell, PUSH);
-        let Claim::Mine { wake } = front.slot.claim_to_write(front.seen, me.owner()) else {
-            me.intent.set(Field::Op, 0); // lost
+        // Without a look before: it would fetch the line to be read, and the claim once more to be written.
+        let Claim::Mine { .. } = front.slot.claim_to_write(Seen::empty_at(front.place), me.owner()) else {
+            me.intent.set(Field::Op, 0); // lost, or somebody sleeps there who is to be woken
             return None;
         };
         self.advance(&front, TAIL);
         store_bytes(front.payload, bytes);
         // LINEARIZES: the push. Release: the consumer that sees FULL sees the bytes.
         front.slot.publish(front.place.lap(), bytes.len() as u64);
-        if wake {
-            let _ = self.wake_and_end_push(me, front.slot); // the item is queued, whatever becomes of this
-        }
         me.intent.set(Field::Op, 0);
         Some(())
     }
@@ -73,16 +69,19 @@ impl Ring {
         }
         let room = fixed.unwrap_or(self.shape.inline as usize);
         let front = self.front(me, header, HEAD, room)?;
-        if !front.seen.is_full_at(front.place) {
-            let nothing = front.seen.is_empty_at(front.place) && header[NEXT].load(Ordering::Acquire) == 0;
+        // If there is an item, it is about to be claimed.
+        me.segment.space().prefetch_to_write(front.cell, 1);
+        let seen = front.slot.look();
+        if !seen.is_full_at(front.place) {
+            let nothing = seen.is_empty_at(front.place) && header[NEXT].load(Ordering::Acquire) == 0;
             return nothing.then_some(Quick::Empty);
         }
-        let length = fixed.unwrap_or(front.seen.length() as usize);
-        if length > SmallCopy::ROOM.min(room) || length as u64 != front.seen.length() {
+        let length = fixed.unwrap_or(seen.length() as usize);
+        if length > SmallCopy::ROOM.min(room) || length as u64 != seen.length() {
             return None;
         }
         self.announce(me, front.cell, POP);
-        let Claim::Mine { wake } = front.slot.claim_full_to_read(front.seen, me.owner()) else {
+        let Claim::Mine { wake } = front.slot.claim_full_to_read(seen, me.owner()) else {
             me.intent.set(Field::Op, 0); // lost
             return None;
         };
@@ -118,7 +117,7 @@ impl Ring {
         let cell = self.first.cell(place.index());
         let (state, payload) = me.segment.space().glance(cell, 1 + room.div_ceil(WORD as usize))?.split_first()?;
         let slot = Slot::over(state);
-        Some(Front { header, place, cell, slot, seen: slot.look(), payload })
+        Some(Front { header, place, cell, slot, payload })
     }
 
     /// Moves the hint at word `hint` past the slot, as [`Part::advance`].

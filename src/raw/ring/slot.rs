@@ -81,6 +81,12 @@ pub(super) enum State {
 pub(super) struct Seen(u64);
 
 impl Seen {
+    /// What a slot is that waits for the producer at `place`, and on which nobody sleeps.
+    #[inline(always)]
+    pub fn empty_at(place: Place) -> Seen {
+        Seen(u64::from(place.lap()) << LAP_SHIFT | EMPTY)
+    }
+
     /// The lap that the slot is in.
     #[inline(always)]
     pub fn lap(self) -> u32 {

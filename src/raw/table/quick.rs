@@ -163,7 +163,7 @@ impl Table {
         let off = place_of(root, geometry, number)?;
         let bucket = Bucket::glance(space, geometry, off)?;
         // They come while the latch is taken, instead of after it.
-        space.prefetch(off, u64::from(geometry.bucket_words) / 8);
+        space.prefetch_to_write(off, u64::from(geometry.bucket_words) / 8);
         me.intent.set(Field::Object, self.root);
         me.intent.set(Field::Op, Op { kind: OpKind::TablePut, phase: 0, argument: number }.pack());
         let word = latch_of(root, number);
