@@ -106,6 +106,12 @@ pub fn arm_kill(at: u64) {
     crate::mem::armed::arm(crate::mem::armed::Death::Kill, at);
 }
 
+/// The same for the thread of that name, from its next shared store on.
+#[cfg(debug_assertions)]
+pub fn arm_kill_of(thread: &'static str, at: u64) {
+    crate::mem::armed::arm_named(thread, crate::mem::armed::Death::Kill, at);
+}
+
 /// Disarms the calling thread and returns how many shared stores it made.
 #[cfg(debug_assertions)]
 pub fn disarm() -> u64 {

@@ -313,8 +313,8 @@ mod every_store {
         assert!(kills > 20);
     }
 
-    /// The parent at every store of making a pool and of a map, by the thread that calls and by the one that handles results:
-    /// its workers end, and what it left in the segment is put right.
+    /// The parent at every store of making a pool and of a map, by the thread that calls, by the one that handles results, and by
+    /// the one that keeps the workers: they end, and what it left in the segment is put right.
     #[test]
     fn a_parent_killed_at_every_store() {
         commons::init_test!();
@@ -349,6 +349,17 @@ mod every_store {
             pool.call().chunk_size(2).on_progress(hook).map(slow_first, 0..40).unwrap();
             stores.load(Ordering::SeqCst)
         }
+        /// Those of the thread that starts workers and replaces the dead, over the death of one and the end of all.
+        fn keeper((at, _, manager, pids): Args) -> u64 {
+            commons::testing::arm_kill_of("commons-keeper", at);
+            let pool = Pool::builder().processes(2).manager(&manager).build().unwrap();
+            pool.pids().iter().for_each(|pid| pids.put(pid).unwrap());
+            let outcomes = pool.call().chunk_size(1).imap(|n: u64| if n == 3 { die() } else { n }, 0..8).unwrap();
+            assert_eq!(outcomes.filter(Result::is_err).count(), 1);
+            pool.close().unwrap();
+            pool.join().unwrap();
+            0
+        }
         let kills_of = |parent: fn(Args) -> u64, making: bool, stride: usize| {
             for (kills, at) in (1..).step_by(stride).enumerate() {
                 let manager = Manager::builder().capacity(16 << 20).anonymous().unwrap();
@@ -370,7 +381,12 @@ mod every_store {
             }
             unreachable!("a map has an end")
         };
-        let kills = [kills_of(caller, true, 61), kills_of(caller, false, 1), kills_of(clerk, false, 1)];
+        let kills = [
+            kills_of(caller, true, 61),
+            kills_of(caller, false, 1),
+            kills_of(clerk, false, 1),
+            kills_of(keeper, false, 1),
+        ];
         println!("{kills:?} kills");
         assert!(kills.iter().all(|kills| *kills > 10));
     }

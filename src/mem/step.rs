@@ -22,6 +22,7 @@ pub mod armed {
     use std::cell::{Cell, RefCell};
     use std::collections::BTreeSet;
     use std::panic::Location;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use parking_lot::Mutex;
 
@@ -56,6 +57,29 @@ pub mod armed {
     }
 
     static REACHED: Mutex<BTreeSet<(&'static str, u32)>> = Mutex::new(BTreeSet::new());
+
+    /// The name of a thread that is to be armed at its first store, how it is to die and at which.
+    static PLANNED: Mutex<Option<(&'static str, Death, u64)>> = Mutex::new(None);
+    static IS_PLANNED: AtomicBool = AtomicBool::new(false);
+
+    /// Arms the thread of that name as [`arm`] does, at its next store: one that others start, and that runs nothing of
+    /// theirs.
+    pub fn arm_named(name: &'static str, death: Death, at: u64) {
+        *PLANNED.lock() = Some((name, death, at));
+        IS_PLANNED.store(true, Ordering::Release);
+    }
+
+    #[cold]
+    fn arm_as_planned() {
+        let mut planned = PLANNED.lock();
+        if let Some((name, death, at)) = *planned
+            && std::thread::current().name() == Some(name)
+        {
+            *planned = None;
+            IS_PLANNED.store(false, Ordering::Relaxed);
+            arm(death, at);
+        }
+    }
 
     /// Arms this thread: its store number `at` (from 1) is the one that is not made.
     pub fn arm(death: Death, at: u64) {
@@ -93,6 +117,9 @@ pub mod armed {
     #[inline]
     #[track_caller]
     pub fn step() -> bool {
+        if IS_PLANNED.load(Ordering::Acquire) {
+            arm_as_planned();
+        }
         match STATE.try_with(Cell::get) {
             Ok(state) if state.armed => armed_step(state, Location::caller()),
             _ => true,
