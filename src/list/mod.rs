@@ -1,9 +1,17 @@
 //! The shared list.
+//!
+//! | file | one idea |
+//! |---|---|
+//! | `mod` | [`List`]: elements by their index, and ranges |
+//! | `whole` | what changes, copies or searches all of it |
+//! | `iter` | iteration |
+
+mod iter;
+mod whole;
 
 use std::cell::Cell;
-use std::cmp::Ordering;
 use std::marker::PhantomData;
-use std::ops::{Bound, Range, RangeBounds};
+use std::ops::{Bound, RangeBounds};
 
 use crate::codec::{Auto, Codec, Encoded, fingerprint, inside};
 use crate::dict::{Tries, fresh, prepare_handles, with_room};
@@ -14,6 +22,8 @@ use crate::raw::list::{self, End, Items, Place, Snapshot, Taken};
 use crate::raw::object::Kind;
 use crate::raw::table::Expect;
 use crate::raw::{collect, recovery};
+
+pub use self::iter::Iter;
 
 /// A sequence in shared memory.
 ///
@@ -64,8 +74,6 @@ thread_local! {
 
 /// Scratch space larger than this is given back after use.
 const SCRATCH_KEPT: usize = 8192;
-/// How often sorting may begin again because somebody has changed the list.
-const SORTS: u32 = 1000;
 
 fn with_scratch<R>(f: impl FnOnce(&mut Vec<u64>) -> R) -> R {
     let mut words = SCRATCH.try_with(Cell::take).unwrap_or_default();
@@ -372,131 +380,6 @@ impl<T, C: Codec<T>> List<T, C> {
         Self::change(segment, |me| self.list.clear(me), |dropped| *dropped).map(drop)
     }
 
-    /// Reverses the order of the elements, as one step.
-    pub fn reverse(&self) -> Result<()> {
-        let segment = self.segment()?;
-        Self::change(segment, |me| self.list.reverse(me), |()| false)
-    }
-
-    /// Sorts the elements, as one step; equal ones keep their order.
-    ///
-    /// # Errors
-    /// `Contended` if others change the list all the time.
-    pub fn sort(&self) -> Result<()>
-    where
-        T: Ord,
-    {
-        self.sort_by(T::cmp)
-    }
-
-    /// Sorts the elements by `compare`, as one step; equal ones keep their order. `compare` runs outside every lock, and once
-    /// more if the list was changed meanwhile.
-    ///
-    /// # Errors
-    /// `Contended` if others change the list all the time.
-    pub fn sort_by(&self, mut compare: impl FnMut(&T, &T) -> Ordering) -> Result<()> {
-        let segment = self.segment()?;
-        for _ in 0..SORTS {
-            let snapshot = self.all()?;
-            let Some(elements) = still_there(Self::decode_all(&snapshot).collect::<Result<Vec<T>>>())? else {
-                continue;
-            };
-            let mut order: Vec<u32> = (0..elements.len() as u32).collect();
-            order.sort_by(|a, b| compare(&elements[*a as usize], &elements[*b as usize]));
-            if order.is_sorted() {
-                return Ok(()); // LINEARIZES: at the snapshot
-            }
-            let sequence = snapshot.sequence();
-            if Self::change(segment, |me| self.list.rearrange(me, sequence, &order), |_| false)? {
-                return Ok(());
-            }
-        }
-        Err(Error::new(ErrorKind::Contended, "sorting a list that never rests"))
-    }
-
-    /// Repeats the elements until each is there `times` times (Python's `*=`), as one step.
-    ///
-    /// # Errors
-    /// `Contended` if others change the list all the time.
-    pub fn repeat(&self, times: usize) -> Result<()> {
-        let segment = self.segment()?;
-        if times == 0 {
-            return self.clear();
-        }
-        for _ in 0..SORTS {
-            let snapshot = self.all()?;
-            let Some(elements) = still_there(Self::decode_all(&snapshot).collect::<Result<Vec<T>>>())? else {
-                continue;
-            };
-            let mut items = self.items(segment, &elements)?;
-            let len = items.len();
-            match times {
-                1 => return Ok(()),
-                _ => (2..times).for_each(|_| items.repeat(0..len)),
-            }
-            let end = Place::At(len as u64);
-            let splice = |me: &crate::mem::Me<'_>| self.list.splice_if(me, end, &items, Some(snapshot.sequence()));
-            if Self::change(segment, splice, |_| false)?.is_some() {
-                return Ok(());
-            }
-        }
-        Err(Error::new(ErrorKind::Contended, "repeating a list that never rests"))
-    }
-
-    /// The elements of this list and behind them those of `other` (Python's `+`), each list as it was at one moment.
-    pub fn concat(&self, other: &Self) -> Result<Vec<T>> {
-        let mut elements = self.snapshot()?;
-        elements.extend(other.snapshot()?);
-        Ok(elements)
-    }
-
-    /// The elements `times` times over (Python's `*`), as they were at one moment.
-    pub fn repeated(&self, times: usize) -> Result<Vec<T>> {
-        let snapshot = self.all()?;
-        let mut elements = Vec::new();
-        for _ in 0..times {
-            for element in Self::decode_all(&snapshot) {
-                elements.extend(still_there(element)?);
-            }
-        }
-        Ok(elements)
-    }
-
-    /// The index of the first element that equals `element`; `None` if there is none.
-    pub fn index_of(&self, element: &T) -> Result<Option<u64>> {
-        self.index_of_from(element, 0)
-    }
-
-    /// The index of the first element from `start` on that equals `element`.
-    pub fn index_of_from(&self, element: &T, start: u64) -> Result<Option<u64>> {
-        let segment = self.segment()?;
-        Self::encoded(segment, element, |encoded| self.list.position(segment, encoded.bytes(), start))?
-    }
-
-    /// Whether some element equals `element`.
-    pub fn contains(&self, element: &T) -> Result<bool> {
-        Ok(self.index_of(element)?.is_some())
-    }
-
-    /// How many elements equal `element`.
-    pub fn count(&self, element: &T) -> Result<u64> {
-        let segment = self.segment()?;
-        Self::encoded(segment, element, |encoded| self.list.count(segment, encoded.bytes()))?
-    }
-
-    /// The elements as they are now, in order or, by `rev`, in reverse: others may write meanwhile, and every element that is
-    /// there throughout comes exactly once.
-    ///
-    /// # Complexity
-    /// Memory for a copy of the encoded elements, which is made at once.
-    pub fn iter(&self) -> Iter<T, C> {
-        let (snapshot, error) = match self.all() {
-            Ok(snapshot) => (snapshot, None),
-            Err(error) => (Snapshot::default(), Some(error)),
-        };
-        Iter { list: self.clone(), left: 0..snapshot.len(), snapshot, error }
-    }
-
     /// All elements as they were at one moment (Python's `copy`).
     pub fn snapshot(&self) -> Result<Vec<T>> {
         self.get_range(..)
@@ -516,49 +399,5 @@ fn still_there<T>(decoded: Result<T>) -> Result<Option<T>> {
     match decoded {
         Err(e) if e.kind() == ErrorKind::Stale => Ok(None),
         decoded => decoded.map(Some),
-    }
-}
-
-/// Iterator over the elements of a [`List`]; see [`List::iter`].
-pub struct Iter<T, C = Auto> {
-    /// Holds what the elements may refer to, the list itself included.
-    list: List<T, C>,
-    snapshot: Snapshot,
-    left: Range<usize>,
-    error: Option<Error>,
-}
-
-impl<T, C: Codec<T>> Iter<T, C> {
-    fn step(&mut self, mut next: impl FnMut(&mut Range<usize>) -> Option<usize>) -> Option<Result<T>> {
-        if let Some(error) = self.error.take() {
-            return Some(Err(error));
-        }
-        loop {
-            let i = next(&mut self.left)?;
-            // An element whose object went with it since the copy was made is there no more.
-            if let Some(element) = still_there(List::<T, C>::decode(self.snapshot.get(i))).transpose() {
-                return Some(element);
-            }
-        }
-    }
-}
-
-impl<T, C: Codec<T>> Iterator for Iter<T, C> {
-    type Item = Result<T>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.step(Iterator::next)
-    }
-}
-
-impl<T, C: Codec<T>> DoubleEndedIterator for Iter<T, C> {
-    fn next_back(&mut self) -> Option<Self::Item> {
-        self.step(DoubleEndedIterator::next_back)
-    }
-}
-
-impl<T, C: Codec<T>> std::fmt::Debug for Iter<T, C> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Iter").field("list", &self.list).field("left", &self.left).finish_non_exhaustive()
     }
 }
