@@ -180,7 +180,7 @@ fn operations() {
 
 #[test]
 fn objects() {
-    let source = read("src/raw/object.rs");
+    let source = read("src/raw/object/mod.rs");
     let text = format_md();
     let section = text.split_once("## Object entry").expect("the section").1;
     let section = section.split("\n## ").next().expect("its text");

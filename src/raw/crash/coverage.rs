@@ -65,8 +65,8 @@ const ALLOWED: &[(&str, &str, &str)] = &[
     ),
     // What follows needs a second thread between two instructions of the first. The storms come there at random, the
     // models and loom on purpose; a case here would have to stop a thread at a step, and there is no such thing yet.
-    ("raw/object.rs", "entry.transition(status, State::Live, 0)", "acquiring a condemned object"),
-    ("raw/object.rs", "entry.let_go(process)", "a collector's death met while acquiring a doomed object"),
+    ("raw/object/life.rs", "entry.transition(status, State::Live, 0)", "acquiring a condemned object"),
+    ("raw/object/life.rs", "entry.let_go(process)", "a collector's death met while acquiring a doomed object"),
     ("raw/agenda/put.rs", "me.intent.set(Field::Alloc, 0);", "a queue that filled up while the item was made"),
     ("raw/agenda/put.rs", "me.intent.set(Field::Op, 0);", "the same"),
     ("raw/lock.rs", "seen | WAITERS, Ordering::Relaxed); // timed out", "woken, overtaken, and out of time"),
