@@ -202,7 +202,7 @@ fn objects() {
 #[test]
 fn states_of_processes_pages_and_slots() {
     for (path, heading) in [
-        ("src/mem/members.rs", "## Process record"),
+        ("src/mem/members/record.rs", "## Process record"),
         ("src/mem/heap/page.rs", "## Page table"),
         ("src/raw/ring/slot.rs", "### Slot word"),
     ] {

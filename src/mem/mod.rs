@@ -5,7 +5,6 @@
 
 mod bulk;
 mod heap;
-mod inherit;
 mod intent;
 pub(crate) mod layout;
 mod locator;

@@ -21,7 +21,6 @@ use std::time::Duration;
 
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
-use super::inherit::inherit;
 use super::layout::{
     self, FINGERPRINT, Header, INITIAL_COMMIT, MAGIC, MAX_CAPACITY, MIN_CAPACITY, PAGE, READY, REMOVED, header,
 };
@@ -380,7 +379,7 @@ impl Opened {
         let membership = Membership::outside(life);
         let file_id = os::file_id(&self.file).map_err(|e| Error::from_io(e, "identity"))?;
         match members::join(&self.space, &membership) {
-            Err(e) if e.kind() == ErrorKind::TooMany && inherit(&self.space, &membership, file_id)? => {}
+            Err(e) if e.kind() == ErrorKind::TooMany && members::inherit(&self.space, &membership, file_id)? => {}
             joined => joined?,
         }
         let parts = Parts {
