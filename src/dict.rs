@@ -146,13 +146,20 @@ impl<K, V, KC: Codec<K>, VC: Codec<V>> Dict<K, V, KC, VC> {
             }
         },
         boxed => {
-            let found = self.with_key(key, |segment, hash, key| {
-                Ok(self.table.get(Shape::Boxed, segment, hash, key, Self::decode_value).ok())
+            // Decoded in place: a large value that is handed up through results is moved again by each.
+            let mut value = None;
+            let decode = |bytes: &[u8]| match Self::decode_value(bytes) {
+                Ok(decoded) => {
+                    value = Some(decoded);
+                    true
+                }
+                Err(_) => false,
+            };
+            let settled = self.with_key(key, |segment, hash, key| {
+                Ok(self.table.get(Shape::Boxed, segment, hash, key, decode).is_ok_and(|found| found.unwrap_or(true)))
             })?;
-            match found {
-                Some(None) => return Ok(None),
-                Some(Some(Ok(value))) => return Ok(Some(value)),
-                _ => {}
+            if settled {
+                return Ok(value);
             }
         });
         self.get_again(key)

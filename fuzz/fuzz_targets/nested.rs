@@ -1,4 +1,4 @@
-//! Dicts and queues that hold each other's handles, against a graph.
+//! Dicts, queues, sets and own types that hold each other's handles, against a graph.
 //!
 //! After a collection exactly those objects are left that a handle or a name reaches; cycles included.
 
@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use arbitrary::Arbitrary;
-use commons::{Dict, ErrorKind, Manager, Put, Queue};
+use commons::{Dict, ErrorKind, Manager, Put, Queue, Set, shared};
 use libfuzzer_sys::fuzz_target;
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +20,10 @@ const QUEUE_BOUND: usize = 4;
 enum Op {
     NewDict,
     NewQueue(bool),
+    NewSet,
+    NewPair,
+    /// Gets the dict of a pair, or its queue.
+    Part(u8, bool),
     /// Opens the dict of this name, or creates it.
     Named(u8),
     Unlink(u8),
@@ -43,6 +47,16 @@ enum Op {
 enum Node {
     Dict(Dict<u64, Vec<Node>>),
     Queue(Queue<Vec<Node>>),
+    Set(Set<Node>),
+    Pair(Pair),
+}
+
+shared! {
+    /// An own type.
+    struct Pair {
+        dict: Dict<u64, Vec<Node>>,
+        queue: Queue<Vec<Node>>,
+    }
 }
 
 /// Number of an object in the model.
@@ -52,6 +66,10 @@ type Id = usize;
 enum Content {
     Dict(BTreeMap<u64, Vec<Id>>),
     Queue(VecDeque<Vec<Id>>, Option<usize>),
+    /// Handles that are the elements themselves.
+    Set(BTreeSet<Id>),
+    /// A dict and a queue.
+    Pair(Id, Id),
 }
 
 struct World {
@@ -87,6 +105,8 @@ impl World {
                 match &self.contents[id] {
                     Content::Dict(entries) => todo.extend(entries.values().flatten()),
                     Content::Queue(items, _) => todo.extend(items.iter().flatten()),
+                    Content::Set(elements) => todo.extend(elements),
+                    Content::Pair(dict, queue) => todo.extend([dict, queue]),
                 }
             }
         }
@@ -101,6 +121,11 @@ impl World {
                 (Node::Dict(dict), Content::Dict(entries)) => assert_eq!(dict.len().unwrap(), entries.len() as u64),
                 (Node::Queue(queue), Content::Queue(items, _)) => {
                     assert_eq!(queue.len().unwrap(), items.len() as u64);
+                }
+                (Node::Set(set), Content::Set(elements)) => assert_eq!(set.len().unwrap(), elements.len() as u64),
+                (Node::Pair(pair), Content::Pair(dict, _)) => {
+                    let Content::Dict(entries) = &self.contents[*dict] else { panic!("an object of the wrong kind") };
+                    assert_eq!(pair.dict.len().unwrap(), entries.len() as u64);
                 }
                 _ => panic!("an object of the wrong kind"),
             }
@@ -121,6 +146,12 @@ impl World {
                 Put::Done => items.push_back(ids),
                 Put::Full => assert_eq!(Some(items.len()), *bound),
             },
+            (Node::Set(set), Content::Set(elements)) => {
+                for (node, id) in nodes.iter().zip(ids) {
+                    assert_eq!(set.insert(node).unwrap(), elements.insert(id));
+                }
+            }
+            (Node::Pair(_), Content::Pair(..)) => {}
             _ => panic!("an object of the wrong kind"),
         }
     }
@@ -133,6 +164,14 @@ impl World {
                 (dict.pop(&key).unwrap(), entries.remove(&key))
             }
             (Node::Queue(queue), Content::Queue(items, _)) => (queue.try_get().unwrap(), items.pop_front()),
+            (Node::Set(set), Content::Set(elements)) => {
+                // One that this side has a handle of, which is another than the one in the set.
+                let Some((node, id)) = self.handles.get(usize::from(key) % self.handles.len().max(1)) else { return };
+                assert_eq!(set.contains(node).unwrap(), elements.contains(id));
+                assert_eq!(set.discard(node).unwrap(), elements.remove(id));
+                return;
+            }
+            (Node::Pair(_), Content::Pair(..)) => return,
             _ => panic!("an object of the wrong kind"),
         };
         self.same(nodes, ids, keep);
@@ -143,7 +182,13 @@ impl World {
         let (nodes, ids) = (nodes.unwrap_or_default(), ids.unwrap_or_default());
         assert_eq!(nodes.len(), ids.len());
         for (node, id) in nodes.into_iter().zip(ids) {
-            assert_eq!(matches!(node, Node::Dict(_)), matches!(self.contents[id], Content::Dict(_)));
+            assert!(matches!(
+                (&node, &self.contents[id]),
+                (Node::Dict(_), Content::Dict(_))
+                    | (Node::Queue(_), Content::Queue(..))
+                    | (Node::Set(_), Content::Set(_))
+                    | (Node::Pair(_), Content::Pair(..))
+            ));
             if keep {
                 self.keep(node, id);
             }
@@ -165,6 +210,26 @@ impl World {
                 };
                 let id = self.add(Content::Queue(VecDeque::new(), bound));
                 self.keep(Node::Queue(queue.unwrap()), id);
+            }
+            Op::NewSet => {
+                let set = self.manager.set().unwrap();
+                let id = self.add(Content::Set(BTreeSet::new()));
+                self.keep(Node::Set(set), id);
+            }
+            Op::NewPair => {
+                let pair: Pair = self.manager.shared().unwrap();
+                let dict = self.add(Content::Dict(BTreeMap::new()));
+                let queue = self.add(Content::Queue(VecDeque::new(), None));
+                let id = self.add(Content::Pair(dict, queue));
+                self.keep(Node::Pair(pair), id);
+            }
+            Op::Part(n, which) => {
+                let Some((Node::Pair(pair), id)) = self.nth(n) else { return };
+                let Content::Pair(dict, queue) = self.contents[id] else { panic!("an object of the wrong kind") };
+                match which {
+                    true => self.keep(Node::Dict(pair.dict.clone()), dict),
+                    false => self.keep(Node::Queue(pair.queue.clone()), queue),
+                }
             }
             Op::Named(name) => {
                 let name = name % 3;
@@ -201,7 +266,12 @@ impl World {
                     if self.handles.len() == MOST_HANDLES {
                         self.handles.pop();
                     }
-                    self.run(&if key % 2 == 0 { Op::NewDict } else { Op::NewQueue(true) });
+                    self.run(match key % 4 {
+                        0 => &Op::NewDict,
+                        1 => &Op::NewQueue(true),
+                        2 => &Op::NewSet,
+                        _ => &Op::NewPair,
+                    });
                     let last = self.handles.len() as u8 - 1;
                     self.store(container % last.max(1), key, last, last);
                     self.handles.pop();
@@ -217,9 +287,17 @@ impl World {
                 self.same(dict.get(&key).unwrap(), ids, true);
             }
             Op::Clear(container) => {
-                let Some((Node::Dict(dict), id)) = self.nth(container) else { return };
-                dict.clear().unwrap();
-                self.contents[id] = Content::Dict(BTreeMap::new());
+                match self.nth(container) {
+                    Some((Node::Dict(dict), id)) => {
+                        dict.clear().unwrap();
+                        self.contents[id] = Content::Dict(BTreeMap::new());
+                    }
+                    Some((Node::Set(set), id)) => {
+                        set.clear().unwrap();
+                        self.contents[id] = Content::Set(BTreeSet::new());
+                    }
+                    _ => {}
+                }
             }
             Op::Collect => self.compare(),
         }

@@ -22,7 +22,7 @@ pub const REGION_PAGES: u64 = PAGE / 8;
 /// `COMMONS` and a zero byte, read as a little-endian word.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"COMMONS\0");
 /// Version of the format. Changes with every change of a layout or of a protocol's shared states.
-pub const VERSION: u64 = 2;
+pub const VERSION: u64 = 3;
 
 /// Process records in a segment.
 pub const PROCESSES: u64 = 256;

@@ -41,7 +41,7 @@ impl Flavour for Inline {
     type KC = Auto;
     type VC = Auto;
     const NAME: &'static str = "inline";
-    const USABLE: usize = 6;
+    const USABLE: usize = 7;
     fn key(n: u64) -> u64 {
         n
     }
@@ -62,7 +62,7 @@ impl Flavour for Wide {
     type KC = Auto;
     type VC = Pod;
     const NAME: &'static str = "wide";
-    const USABLE: usize = 6;
+    const USABLE: usize = 7;
     fn key(n: u64) -> u64 {
         n
     }
@@ -83,7 +83,7 @@ impl Flavour for Boxed {
     type KC = Auto;
     type VC = Auto;
     const NAME: &'static str = "boxed";
-    const USABLE: usize = 5;
+    const USABLE: usize = 6;
     fn key(n: u64) -> String {
         format!("k{n}")
     }
@@ -298,7 +298,7 @@ fn splits<F: Flavour>(suite: &Suite) {
         crowded("half of it moves", F::USABLE, HALVES, false),
         crowded("chains on both sides", both_chains, HALVES, false),
         crowded("everything stays", both_chains, TOGETHER, false),
-        crowded("a new chunk, chains on both sides", 3 * F::USABLE, QUARTERS, true),
+        crowded("a new chunk, chains on both sides", 4 * F::USABLE, QUARTERS, true),
     ] {
         Case {
             name: &format!("dict {}: split, {}", F::NAME, small.name),

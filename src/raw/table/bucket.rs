@@ -5,16 +5,21 @@ use std::sync::atomic::Ordering;
 use smallvec::SmallVec;
 
 use super::{MAX_CHAIN, Shape};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::mem::{Segment, Space, Word};
 
-/// Word of a primary bucket that is the sequence of its chain.
-pub const SEQUENCE: usize = 0;
+/// Word that links an overflow bucket, and in a primary bucket is the sequence of its chain: `sequence:28 | link:36`, the
+/// link in units of [`LINK_UNIT`].
+const HEAD: usize = 0;
 /// Word that says which cells are live and holds a byte of each one's hash.
-pub const LIVE: usize = 1;
-/// Word that links an overflow bucket.
-pub const LINK: usize = 2;
-const CELLS: usize = 3;
+const LIVE: usize = 1;
+const CELLS: usize = 2;
+
+/// Bits of a link.
+pub const LINK_BITS: u32 = 36;
+const LINK: u64 = (1 << LINK_BITS) - 1;
+/// What every offset of a bucket is a multiple of.
+const LINK_UNIT: u64 = 16;
 
 /// What says in a byte of the live word that its cell is live.
 const LIVE_BIT: u64 = 0x80;
@@ -57,7 +62,7 @@ impl Geometry {
             }
         };
         let room = (bucket_words - CELLS as u8) / cell_words;
-        let cells = if room > 7 { 7 } else { room };
+        let cells = if room > 8 { 8 } else { room };
         let spare = !boxed && value_words > 1;
         Geometry {
             boxed,
@@ -237,7 +242,13 @@ impl<'a> Bucket<'a> {
     /// The sequence, of a primary bucket.
     #[inline(always)]
     pub fn sequence(&self) -> &'a Word {
-        &self.words[SEQUENCE]
+        self.head()
+    }
+
+    /// The word that holds the link.
+    #[inline(always)]
+    pub fn head(&self) -> &'a Word {
+        &self.words[HEAD]
     }
 
     /// The live word.
@@ -261,7 +272,29 @@ impl<'a> Bucket<'a> {
     /// The link to the next bucket of the chain, or 0.
     #[inline(always)]
     pub fn link(&self) -> u64 {
-        self.words[LINK].load(Ordering::Acquire)
+        (self.head().load(Ordering::Acquire) & LINK) * LINK_UNIT
+    }
+
+    /// Links the bucket at `off`, or none if that is 0. The caller holds the latch of the chain, or nobody knows it.
+    ///
+    /// # Errors
+    /// `TooLarge` if no link reaches that far.
+    #[inline]
+    #[cfg_attr(debug_assertions, track_caller)]
+    pub fn set_link(&self, off: u64) -> Result<()> {
+        if off / LINK_UNIT > LINK || !off.is_multiple_of(LINK_UNIT) {
+            return Err(Error::new(ErrorKind::TooLarge, "a bucket beyond the first tebibyte of a segment"));
+        }
+        let sequence = self.head().load(Ordering::Relaxed) & !LINK;
+        self.head().store(sequence | off / LINK_UNIT, Ordering::Release);
+        Ok(())
+    }
+
+    /// Makes it an empty bucket, before anybody knows of it.
+    #[cfg_attr(debug_assertions, track_caller)]
+    pub fn clear(&self) {
+        self.words[LIVE].store(0, Ordering::Relaxed);
+        self.head().store(0, Ordering::Release);
     }
 
     /// The words of cell `cell`.
@@ -273,7 +306,7 @@ impl<'a> Bucket<'a> {
     /// Live cells.
     pub fn live_cells(&self) -> impl Iterator<Item = usize> + use<> {
         let live = self.live();
-        (0..7).filter(move |cell| live.has(*cell))
+        (0..8).filter(move |cell| live.has(*cell))
     }
 }
 
@@ -304,14 +337,15 @@ mod tests {
     #[test]
     fn candidates_miss_nothing() {
         let mut live = Live(0);
-        for (cell, print) in [0u64, 1, 0x7f, 0x40, 0, 0x3f, 0x41].into_iter().enumerate() {
+        for (cell, print) in [0u64, 1, 0x7f, 0x40, 0, 0x3f, 0x41, 0x40].into_iter().enumerate() {
             live = live.with(cell, print << 57);
-            assert!(live.has(cell) && !live.has(cell + 1) && live.count() == cell as u32 + 1);
+            assert!(live.has(cell) && live.count() == cell as u32 + 1);
+            assert_eq!(live.free_cell(8), (cell < 7).then_some(cell + 1));
             assert_eq!(live.free_cell(7), (cell < 6).then_some(cell + 1));
         }
         for print in 0..128u64 {
             let found: Vec<_> = live.candidates(print << 57).collect();
-            for cell in 0..7 {
+            for cell in 0..8 {
                 let matches = live.0 >> (8 * cell) & 0x7f == print;
                 assert!(!matches || found.contains(&cell), "{print:x} {cell}");
             }
@@ -333,7 +367,7 @@ mod tests {
             }
             let g = Geometry::of(shape);
             assert!(CELLS + g.cells as usize * g.cell_words as usize <= g.bucket_words as usize, "{g:?}");
-            assert!(g.usable >= 5, "{g:?}");
+            assert!(g.usable >= 6, "{g:?}");
             assert_eq!(Geometry::unpack(g.pack()).unwrap(), g);
         }
     }

@@ -21,6 +21,9 @@ use crate::raw::latch;
 /// Latches of a table.
 pub const STRIPES: u64 = root::STRIPE_COUNT as u64;
 
+/// The share of the usable cells, as a fraction, beyond which a table is doubled.
+pub const LOAD: (u64, u64) = (7, 8);
+
 /// The latch that bucket `number` is under.
 #[inline(always)]
 pub fn latch_of(root: &[Word], number: u64) -> &Word {
@@ -69,7 +72,7 @@ impl Latched<'_> {
     }
 
     /// Whether a new entry calls for another bucket, `count` being the stripe of the count now: the table is being doubled,
-    /// or should be, for the buckets under this latch are more than two thirds full on average.
+    /// or should be, for the buckets under this latch are fuller than [`LOAD`] on average.
     #[inline(always)]
     pub fn is_crowded(&self, geometry: &Geometry, count: u64) -> bool {
         if self.size.is_doubling() {
@@ -77,7 +80,7 @@ impl Latched<'_> {
         }
         let stripes = self.size.buckets().min(STRIPES);
         let room = self.size.buckets() * u64::from(geometry.usable);
-        (count.wrapping_mul(3 * stripes) as i64) > (room * 2) as i64
+        (count.wrapping_mul(LOAD.1 * stripes) as i64) > (room * LOAD.0) as i64
     }
 
     /// Makes void what readers of the bucket have copied so far.

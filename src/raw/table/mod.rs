@@ -9,10 +9,9 @@
 //! A bucket, in words:
 //!
 //! ```text
-//! 0  sequence                (only in a primary bucket; an overflow bucket's word 0 is unused)
+//! 0  sequence:28 | link:36   the sequence of the chain (in its primary bucket); an overflow bucket, or 0
 //! 1  live                    for each cell a byte: 0, or, if it holds an entry, some bits of its hash
-//! 2  link                    offset of an overflow bucket, or 0
-//! 3..  cells
+//! 2..  cells
 //! ```
 //!
 //! Small plain entries are *inline*: a cell is the key's words and the value's words. All others are *boxed*: a cell is

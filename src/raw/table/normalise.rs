@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::bucket::{Bucket, LINK, chain};
+use super::bucket::{Bucket, chain};
 use super::entry::{content, hash_of};
 use super::size::index;
 use super::{Table, sequence};
@@ -112,7 +112,7 @@ impl Table {
             let Some(at) = (1..all.len()).find(|i| all[*i].live().count() == 0) else { return Ok(()) };
             let off = all[at - 1].link();
             intent.set(Field::Free, off);
-            all[at - 1].words[LINK].store(all[at].link(), Ordering::Release);
+            all[at - 1].set_link(all[at].link())?;
             sequence::raise(all[0].sequence());
             segment.release_for(off)?;
             intent.set(Field::Free, 0);

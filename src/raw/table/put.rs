@@ -369,7 +369,7 @@ impl Table {
         }
         if fresh {
             bucket.set_live(Live(0).with(cell, hash)); // nobody sees it yet
-            place.last.words[super::bucket::LINK].store(overflow, Ordering::Release); // LINEARIZES: insert
+            place.last.set_link(overflow)?; // LINEARIZES: insert
             me.intent.set(Field::Alloc2, 0);
         } else {
             bucket.set_live(bucket.live().with(cell, hash)); // LINEARIZES: insert

@@ -5,7 +5,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::bucket::{Bucket, LINK, block_of, chain};
+use super::bucket::{Bucket, block_of, chain};
 use super::directory::{bucket_offset, locate};
 use super::latched::{add, count_of, latch_of};
 use super::size::{Size, parent_of};
@@ -143,7 +143,7 @@ impl Table {
             }
             intent.set(Field::Free, link);
             let next = Bucket::at(segment, &self.geometry, link)?.link();
-            primary.words[LINK].store(next, Ordering::Release);
+            primary.set_link(next)?;
             segment.release_for(link)?;
             intent.set(Field::Free, 0);
         }

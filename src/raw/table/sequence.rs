@@ -1,11 +1,12 @@
 //! The sequence of a bucket's chain: what optimistic readers read before and after (a seqlock, Boehm 2012).
 //!
-//! A word of the primary bucket that only rises. Whoever holds the latch raises it behind a store that takes something
+//! The upper bits of a word of the primary bucket, which only rise; the lower ones are its link. Whoever holds the latch raises it behind a store that takes something
 //! away from readers (a cell, a block, an overflow bucket) and before what was taken away is used again. What only adds
 //! something, or exchanges one word for another, leaves it alone: a reader sees the state before or the state after.
 
 use std::sync::atomic::Ordering;
 
+use super::bucket::LINK_BITS;
 use crate::mem::{Word, fence};
 
 /// The sequence now: the beginning of an optimistic read.
@@ -29,7 +30,7 @@ pub fn is_unchanged(word: &Word, before: u64) -> bool {
 #[cfg_attr(debug_assertions, track_caller)]
 pub fn raise(word: &Word) {
     // Release: who reads the new sequence sees what was done before.
-    word.store(word.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
+    word.store(word.load(Ordering::Relaxed).wrapping_add(1 << LINK_BITS), Ordering::Release);
     // Whoever sees one of the stores that follow, behind an Acquire fence, sees the new sequence.
     fence(Ordering::Release);
 }

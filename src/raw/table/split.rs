@@ -21,10 +21,10 @@ use std::sync::atomic::Ordering;
 
 use smallvec::SmallVec;
 
-use super::bucket::{Bucket, LINK, LIVE, Live, chain};
+use super::bucket::{Bucket, Live, chain};
 use super::directory::bucket_offset;
 use super::entry::hash_of;
-use super::latched::{Latched, add, count_of, latch_of};
+use super::latched::{LOAD, Latched, add, count_of, latch_of};
 use super::size::{MAX_BUCKETS, Size, index, parent_of};
 use super::{Table, root, total};
 use crate::error::Result;
@@ -41,7 +41,7 @@ const SMALL: u64 = 1024;
 impl Table {
     /// After an insertion that found its part of the table crowded: grows by a bucket.
     ///
-    /// A doubling begins when the buckets are two thirds full, and then every insertion adds a bucket until it is done, that
+    /// A doubling begins when the buckets are seven eighths full ([`LOAD`]), and then every insertion adds a bucket until it is done, that
     /// is for as many insertions as there were buckets. (Adding one for every few, so that the average stays the same, would
     /// leave half of the entries in buckets twice as full as the others, which overflow.)
     ///
@@ -51,7 +51,7 @@ impl Table {
         let root = self.root(me.segment)?;
         let size = Size::read(root);
         let (buckets, room) = (size.buckets(), size.buckets() * u64::from(self.geometry.usable));
-        let may_wait = || !size.is_doubling() && buckets < SMALL && total(root).saturating_mul(3) <= room * 2;
+        let may_wait = || !size.is_doubling() && buckets < SMALL && total(root).saturating_mul(LOAD.1) <= room * LOAD.0;
         if buckets >= MAX_BUCKETS || may_wait() {
             return Ok(());
         }
@@ -75,8 +75,7 @@ impl Table {
             return Ok(());
         }
         let target = self.bucket(&self.geometry, me, root, fresh)?;
-        target.words[LIVE].store(0, Ordering::Relaxed);
-        target.words[LINK].store(0, Ordering::Release);
+        target.clear();
         me.intent.set(Field::Op, operation(fresh, 1));
 
         let source = self.latch_both(me, root, fresh)?;
@@ -188,7 +187,7 @@ impl Table {
             word.store(0, Ordering::Relaxed);
         }
         let buckets = chain(me.segment, &self.geometry, target)?;
-        buckets[buckets.len() - 1].words[LINK].store(off, Ordering::Release);
+        buckets[buckets.len() - 1].set_link(off)?;
         me.intent.set(Field::Alloc2, 0);
         Ok(())
     }

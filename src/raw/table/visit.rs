@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
-use super::bucket::{Bucket, LINK, block_of, chain};
+use super::bucket::{Bucket, block_of, chain};
 use super::directory::{DIRECTORY_WORDS, bucket_offset, locate};
 use super::entry::{content, hash_of};
 use super::iterate::Cursor;
@@ -47,7 +47,7 @@ pub fn visit(segment: &Segment, root_block: u64, f: &mut dyn FnMut(&Word, u64) -
                 }
             }
             if i > 0 {
-                f(&all[i - 1].words[LINK], all[i - 1].link())?;
+                f(all[i - 1].head(), all[i - 1].link())?;
             }
         }
     }
