@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use crate::codec::Codec;
-use crate::dict::{prepare_handles, with_room};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::Handle;
 use crate::mem::Segment;
@@ -11,6 +10,7 @@ use crate::queue::Put;
 use crate::raw::agenda::{self, Agenda, Counts, Turn, Waiting};
 use crate::raw::recovery;
 use crate::raw::wait::Deadline;
+use crate::storing::{prepare_handles, with_room};
 
 /// Most items of a bounded queue.
 const MAX_CAPACITY: usize = 1 << 30;

@@ -3,7 +3,6 @@
 use std::marker::PhantomData;
 
 use crate::codec::{Auto, Codec, Encode};
-use crate::dict::{prepare_handles, with_room};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::Handle;
 use crate::mem::Me;
@@ -11,6 +10,7 @@ use crate::os;
 use crate::raw::object::{BEARS, Kind, NESTED, ObjectId};
 use crate::raw::session::Session;
 use crate::raw::{cell, collect, object, recovery};
+use crate::storing::{prepare_handles, with_room};
 
 /// Where a guard was made: in a thread, which it does not leave, of a process, whose forked copies have no part in it.
 pub(crate) struct Made {

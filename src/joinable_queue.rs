@@ -9,7 +9,6 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::agenda::{self, Patience, agenda_queue, endless, try_until};
 use crate::codec::{Auto, Codec, fingerprint};
-use crate::dict::with_room;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::{Handle, handle_traits};
 use crate::lease::{Lease, Loan, end};
@@ -18,6 +17,7 @@ use crate::queue::Put;
 use crate::raw::agenda::{Agenda, Leased, Token};
 use crate::raw::object::Kind;
 use crate::raw::recovery;
+use crate::storing::with_room;
 
 /// A first-in, first-out queue in shared memory that knows which of its items are done.
 ///

@@ -67,6 +67,7 @@ mod raw;
 mod readiness;
 mod record;
 mod set;
+mod storing;
 mod sync;
 #[doc(hidden)]
 pub mod testing;

@@ -1,11 +1,12 @@
 //! The shared namespace.
 
 use crate::codec::{Auto, Codec, Decode, Encode, Encoded, fingerprint, inside};
-use crate::dict::{Dict, Tries, prepare_handles};
+use crate::dict::Dict;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::{Handle, handle_traits};
 use crate::raw::object::Kind;
 use crate::raw::table::{Expect, Shape};
+use crate::storing::{Tries, prepare_handles};
 
 /// Attributes by name, each of its own type.
 ///

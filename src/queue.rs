@@ -5,7 +5,6 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use crate::codec::{Auto, Codec, fingerprint};
-use crate::dict::{prepare_handles, with_room};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::{Handle, handle_traits};
 use crate::mem::{Segment, SmallCopy, Step, Stop};
@@ -15,6 +14,7 @@ use crate::raw::ring::{Peek, Pop, Push, Quick, Ring, Sleeper, Spec};
 use crate::raw::wait::Deadline;
 use crate::raw::{collect, recovery};
 use crate::readiness::Readiness;
+use crate::storing::{prepare_handles, with_room};
 use crate::wait::{Inner, RingWatch, Source, Waitable, Watch, Watched};
 
 /// Encoded items of any length up to this are stored in the ring itself.

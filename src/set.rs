@@ -3,11 +3,12 @@
 use std::borrow::Borrow;
 
 use crate::codec::{Auto, Codec, Decode, Encode, Encoded, fingerprint, inside};
-use crate::dict::{Dict, Iter as DictIter, prepare_handles, with_padded};
+use crate::dict::{Dict, Iter as DictIter, with_padded};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::{Handle, handle_traits};
 use crate::raw::object::Kind;
 use crate::raw::table::{Expect, Pair};
+use crate::storing::prepare_handles;
 
 /// A hash set in shared memory.
 ///

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::sync::atomic::Ordering;
 
 use crate::codec::{Auto, Codec, Encoded, fingerprint, inside};
-use crate::dict::{Exchange, Integer, Tries, fresh, prepare_handles, with_room};
+use crate::dict::{Exchange, Integer};
 use crate::error::{Error, Result};
 use crate::handle::{Handle, handle_traits};
 use crate::mem::{Segment, Word};
@@ -14,6 +14,7 @@ use crate::raw::session::Session;
 use crate::raw::table::{Expect, word_of};
 use crate::raw::value::{self, Initial};
 use crate::raw::{collect, recovery};
+use crate::storing::{Tries, fresh, prepare_handles, with_room};
 
 /// One value in shared memory, changed atomically.
 ///

@@ -14,7 +14,6 @@ use std::marker::PhantomData;
 use std::ops::{Bound, RangeBounds};
 
 use crate::codec::{Auto, Codec, Encoded, fingerprint, inside};
-use crate::dict::{Tries, fresh, prepare_handles, with_room};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::{Handle, handle_traits};
 use crate::mem::{Segment, Step};
@@ -22,6 +21,7 @@ use crate::raw::list::{self, End, Items, Place, Snapshot, Taken};
 use crate::raw::object::Kind;
 use crate::raw::table::Expect;
 use crate::raw::{collect, recovery};
+use crate::storing::{Tries, fresh, prepare_handles, with_room};
 
 pub use self::iter::Iter;
 

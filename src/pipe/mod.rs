@@ -16,7 +16,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::codec::{Auto, Codec, fingerprint};
-use crate::dict::mark_handles;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::{Handle, handle_traits};
 use crate::mem::Segment;
@@ -27,6 +26,7 @@ use crate::raw::ring::{Peek, Ring};
 use crate::raw::session::{Hold, Session};
 use crate::raw::wait::Deadline;
 use crate::readiness::Readiness;
+use crate::storing::mark_handles;
 use crate::wait::{Inner, RingWatch, Source, Waitable, Watch, Watched};
 
 use lookout::Lookout;

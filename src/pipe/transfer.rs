@@ -3,7 +3,6 @@
 use super::sink::{Kept, Sink};
 use super::{Connection, closed, endless};
 use crate::codec::Codec;
-use crate::dict::with_room;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mem::{Segment, SmallCopy, Step, Stop};
 use crate::os;
@@ -13,6 +12,7 @@ use crate::raw::object::ObjectId;
 use crate::raw::recovery;
 use crate::raw::ring::{Pop, Push, Quick, Ring, Sleeper, Turn};
 use crate::raw::wait::Deadline;
+use crate::storing::with_room;
 
 /// Dead processes that one wait may have to recover between two sleeps, or find others at.
 const RECOVERIES: u32 = 2048;

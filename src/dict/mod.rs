@@ -1,4 +1,15 @@
 //! The shared dict.
+//!
+//! | file | one idea |
+//! |---|---|
+//! | `mod` | [`Dict`]: getting, setting and removing entries |
+//! | `change` | changes that depend on what is there |
+//! | `integer` | adding to a number |
+//! | `iter` | going through all entries |
+
+mod change;
+mod integer;
+mod iter;
 
 use std::borrow::Borrow;
 use std::marker::PhantomData;
@@ -9,10 +20,15 @@ use zerocopy::IntoBytes;
 use crate::codec::{Auto, Codec, Encode, Encoded, encode_inside, fingerprint};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::{Handle, handle_traits};
-use crate::mem::{Segment, Stop};
-use crate::raw::object::{self, BEARS, Kind, NESTED, ObjectId};
-use crate::raw::table::{self, Cursor, Expect, Pair, Put, Quick, Shape, Table, ValueCopy, by_shape};
+use crate::mem::Segment;
+use crate::raw::object::Kind;
+use crate::raw::table::{self, Expect, Pair, Put, Quick, Shape, Table, ValueCopy, by_shape};
 use crate::raw::{collect, names, recovery};
+use crate::storing::{Tries, fresh, prepare_handles, with_room};
+
+pub use self::change::Exchange;
+pub use self::integer::Integer;
+pub use self::iter::Iter;
 
 /// A hash map in shared memory.
 ///
@@ -56,16 +72,6 @@ pub struct Dict<K, V, KC = Auto, VC = Auto> {
 }
 
 handle_traits!([K, V, KC: Codec<K>, VC: Codec<V>], Dict<K, V, KC, VC>, "Dict");
-
-/// How a [`Dict::compare_exchange`] ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub enum Exchange<V> {
-    /// The value was what was expected, and has been exchanged.
-    Done,
-    /// It was this; nothing has changed.
-    Unequal(Option<V>),
-}
 
 impl<K, V, KC: Codec<K>, VC: Codec<V>> Dict<K, V, KC, VC> {
     pub(crate) const KIND: Kind = Kind::Dict;
@@ -265,133 +271,6 @@ impl<K, V, KC: Codec<K>, VC: Codec<V>> Dict<K, V, KC, VC> {
         self.exchange(key, |_| Ok(None), |old| Self::decode_value(old))
     }
 
-    /// Removes some entry and returns it; `None` if the dict is empty.
-    ///
-    /// # Complexity
-    /// Linear in the empty buckets before the first entry, in iteration order.
-    pub fn pop_item(&self) -> Result<Option<(K, V)>> {
-        let segment = self.segment()?;
-        let mut cursor = Cursor::default();
-        let mut pairs = Vec::new();
-        while !cursor.is_done() {
-            pairs.clear();
-            names::recovery_free(self.table.next_pairs(segment, &mut cursor, &mut pairs))?;
-            for pair in &pairs {
-                let decoded = match Self::decode_pair(pair) {
-                    Err(e) if e.kind() == ErrorKind::Stale => continue, // replaced meanwhile
-                    decoded => decoded?,
-                };
-                let hash = segment.hash(pair.key());
-                if self.take_out(segment, hash, pair.key(), Expect::Value(pair.value()))?.done {
-                    return Ok(Some(decoded));
-                }
-            }
-        }
-        Ok(None)
-    }
-
-    /// The value of `key`, which is set to `value` first if it is missing (Python's `setdefault`).
-    pub fn get_or_insert<Q: ?Sized>(&self, key: &Q, value: &V) -> Result<V>
-    where
-        K: Borrow<Q>,
-        KC: Encode<Q>,
-    {
-        let mut tries = Tries::default();
-        loop {
-            tries.another()?;
-            if let Some(present) = self.get(key)? {
-                return Ok(present);
-            }
-            let put =
-                self.with_key(key, |segment, hash, key| self.put(segment, hash, key, value, Expect::Absent, None))?;
-            if put.done {
-                // What was stored, as anybody would read it.
-                return VC::with_encoded(value, |encoded| VC::decode(encoded.bytes()))?;
-            }
-        }
-    }
-
-    /// The value of `key`, which is made by `make` and inserted if it is missing. `make` runs outside every lock; if
-    /// somebody else inserts meanwhile, theirs is returned.
-    pub fn get_or_insert_with<Q: ?Sized>(&self, key: &Q, make: impl FnOnce() -> V) -> Result<V>
-    where
-        K: Borrow<Q>,
-        KC: Encode<Q>,
-    {
-        match self.get(key)? {
-            Some(present) => Ok(present),
-            None => self.get_or_insert(key, &make()),
-        }
-    }
-
-    /// Changes the value of `key` as one step: `change` gets the present value (`None` if there is none) and returns the
-    /// next (`None` to remove it). It runs outside every lock, again if somebody else was quicker. Returns what it
-    /// returned.
-    pub fn update<Q: ?Sized>(&self, key: &Q, mut change: impl FnMut(Option<V>) -> Option<V>) -> Result<Option<V>>
-    where
-        K: Borrow<Q>,
-        KC: Encode<Q>,
-    {
-        let mut tries = Tries::default();
-        self.with_key(key, |segment, hash, key| {
-            loop {
-                tries.another()?;
-                let old = self.value_bytes(segment, hash, key)?;
-                let present = match old.as_deref().map(Self::decode_value).transpose() {
-                    Err(e) if e.kind() == ErrorKind::Stale => continue,
-                    present => present?,
-                };
-                let expect = old.as_deref().map_or(Expect::Absent, Expect::Value);
-                let next = change(present);
-                let done = match &next {
-                    Some(value) => self.put(segment, hash, key, value, expect, None)?.done,
-                    None if old.is_none() => true,
-                    None => self.take_out(segment, hash, key, expect)?.done,
-                };
-                if done {
-                    return Ok(next);
-                }
-            }
-        })
-    }
-
-    /// Sets the value of `key` to `new` if it is `expected`; `None` stands for no entry, on both sides.
-    pub fn compare_exchange<Q: ?Sized>(&self, key: &Q, expected: Option<&V>, new: Option<&V>) -> Result<Exchange<V>>
-    where
-        K: Borrow<Q>,
-        KC: Encode<Q>,
-    {
-        let expected = match expected {
-            Some(value) => Some(encode_inside::<V, VC, _>(self.segment()?.id(), value, |e| e.bytes().to_vec())?),
-            None => None,
-        };
-        self.with_key(key, |segment, hash, key| {
-            let expect = expected.as_deref().map_or(Expect::Absent, Expect::Value);
-            let mut tries = Tries::default();
-            loop {
-                tries.another()?;
-                let mut old = ValueCopy::default();
-                let put = match new {
-                    Some(value) => self.put(segment, hash, key, value, expect, Some(&mut old))?,
-                    None if expected.is_none() => {
-                        return Ok(match self.value_bytes(segment, hash, key)? {
-                            None => Exchange::Done,
-                            Some(bytes) => Exchange::Unequal(Some(Self::decode_value(&bytes)?)),
-                        });
-                    }
-                    None => self.take_out_into(segment, hash, key, expect, Some(&mut old))?,
-                };
-                if put.done {
-                    return Ok(Exchange::Done);
-                }
-                match put.existed.then(|| Self::decode_value(old.bytes())).transpose() {
-                    Err(e) if e.kind() == ErrorKind::Stale => {}
-                    present => return Ok(Exchange::Unequal(present?)),
-                }
-            }
-        })
-    }
-
     /// Number of entries; exact while nobody writes.
     pub fn len(&self) -> Result<u64> {
         let segment = self.segment()?;
@@ -430,37 +309,6 @@ impl<K, V, KC: Codec<K>, VC: Codec<V>> Dict<K, V, KC, VC> {
         entries.into_iter().try_for_each(|(key, value)| self.insert(key, value).map(drop))
     }
 
-    /// All entries, while others read and write: a key that is there throughout comes exactly once, one that comes or goes
-    /// meanwhile at most once.
-    ///
-    /// # Complexity
-    /// Memory for the entries of one bucket.
-    pub fn iter(&self) -> Iter<K, V, KC, VC> {
-        Iter { dict: self.clone(), cursor: Cursor::default(), pairs: Vec::new() }
-    }
-
-    /// The keys, as [`iter`](Dict::iter).
-    pub fn keys(&self) -> impl Iterator<Item = Result<K>> + use<K, V, KC, VC> {
-        self.iter().map(|entry| entry.map(|(key, _)| key))
-    }
-
-    /// The values, as [`iter`](Dict::iter).
-    pub fn values(&self) -> impl Iterator<Item = Result<V>> + use<K, V, KC, VC> {
-        self.iter().map(|entry| entry.map(|(_, value)| value))
-    }
-
-    /// All entries as they were at one moment.
-    ///
-    /// # Blocking
-    /// Holds off writers while it copies.
-    pub fn snapshot(&self) -> Result<Vec<(K, V)>> {
-        let segment = self.segment()?;
-        fresh(|| {
-            let pairs = recovery::run(segment, |me| self.table.snapshot(me))?;
-            Ok(pairs.iter().map(Self::decode_pair).collect::<Result<_>>()?)
-        })
-    }
-
     /// Whether there is an entry with these key bytes, padded where entries are stored in place.
     pub(crate) fn contains_bytes(&self, key: &[u8]) -> Result<bool> {
         let segment = self.segment()?;
@@ -482,11 +330,6 @@ impl<K, V, KC: Codec<K>, VC: Codec<V>> Dict<K, V, KC, VC> {
         self.with_key(key, |segment, hash, key| Ok(self.take_out(segment, hash, key, expect)?.done))
     }
 
-    /// The keys as bytes, as they were at one moment.
-    pub(crate) fn snapshot_keys(&self) -> Result<Vec<Pair>> {
-        recovery::run(self.segment()?, |me| self.table.snapshot(me))
-    }
-
     /// The key in an entry that was copied out.
     pub(crate) fn decode_key(pair: &Pair) -> Result<K> {
         KC::decode(trimmed(pair.key(), Self::shape(), KC::fixed_len()))
@@ -495,48 +338,6 @@ impl<K, V, KC: Codec<K>, VC: Codec<V>> Dict<K, V, KC, VC> {
     /// The present value's bytes.
     fn value_bytes(&self, segment: &Segment, hash: u64, key: &[u8]) -> Result<Option<Vec<u8>>> {
         names::recovery_free(self.table.get(Self::shape(), segment, hash, key, <[u8]>::to_vec))
-    }
-
-    /// Replaces or removes the value of `key` and returns the one before, decoded *before* it goes: a handle in it is
-    /// held all the time.
-    fn exchange<'v, Q: ?Sized, R>(
-        &self,
-        key: &Q,
-        next: impl Fn(&[u8]) -> Result<Option<&'v V>>,
-        decode: impl Fn(&[u8]) -> Result<R>,
-    ) -> Result<Option<R>>
-    where
-        K: Borrow<Q>,
-        KC: Encode<Q>,
-        V: 'v,
-    {
-        let mut tries = Tries::default();
-        self.with_key(key, |segment, hash, key| {
-            loop {
-                tries.another()?;
-                let Some(old) = self.value_bytes(segment, hash, key)? else {
-                    let done = match next(&[])? {
-                        Some(value) => self.put(segment, hash, key, value, Expect::Absent, None)?.done,
-                        None => true,
-                    };
-                    if done {
-                        return Ok(None);
-                    }
-                    continue;
-                };
-                let present = match decode(&old) {
-                    Err(e) if e.kind() == ErrorKind::Stale => continue,
-                    present => present?,
-                };
-                let done = match next(&old)? {
-                    Some(value) => self.put(segment, hash, key, value, Expect::Value(&old), None)?.done,
-                    None => self.take_out(segment, hash, key, Expect::Value(&old))?.done,
-                };
-                if done {
-                    return Ok(Some(present));
-                }
-            }
-        })
     }
 
     /// What remains to be done of an insertion after its short way.
@@ -641,175 +442,6 @@ impl Deref for Key<'_> {
     fn deref(&self) -> &[u8] {
         self.bytes
     }
-}
-
-/// What other objects hold may be garbage: when memory runs out, collect and try once more.
-#[inline]
-pub(crate) fn with_room<R>(segment: &Segment, mut operation: impl FnMut() -> Result<R>) -> Result<R> {
-    match operation() {
-        Err(e) if e.kind() == ErrorKind::OutOfMemory && collect::collect(segment)? > 0 => operation(),
-        result => result,
-    }
-}
-
-/// Marks the objects of a value that is about to be stored in `container`; their words for the entry.
-#[inline]
-pub(crate) fn prepare_handles(segment: &Segment, container: ObjectId, encoded: &Encoded<'_>) -> Result<Vec<u64>> {
-    if !encoded.has_handles() {
-        return Ok(Vec::new());
-    }
-    mark_handles(segment, container, encoded.handles_for(segment.id())?)
-}
-
-/// Marks objects that are about to be held by `container`; their words for the entry.
-pub(crate) fn mark_handles(segment: &Segment, container: ObjectId, ids: Vec<ObjectId>) -> Result<Vec<u64>> {
-    object::entry(segment, container.index)?.mark(container, BEARS)?;
-    for id in &ids {
-        if !object::entry(segment, id.index)?.mark(*id, NESTED)? {
-            return Err(Error::new(ErrorKind::Stale, format!("object #{}, held by the value to store", id.index)));
-        }
-    }
-    Ok(ids.into_iter().map(ObjectId::pack).collect())
-}
-
-/// Integers that a dict can add to in one step.
-pub trait Integer: Copy + sealed::Sealed {
-    /// Zero-extended to a word.
-    #[doc(hidden)]
-    fn to_word(self) -> u64;
-    /// From the low bits of a word.
-    #[doc(hidden)]
-    fn from_word(word: u64) -> Self;
-    /// The bits of a word that it uses.
-    #[doc(hidden)]
-    const MASK: u64;
-    /// The sum, wrapping.
-    #[doc(hidden)]
-    fn add(self, other: Self) -> Self;
-}
-
-mod sealed {
-    pub trait Sealed {}
-}
-
-macro_rules! integers {
-    ($($t:ty as $u:ty),*) => {$(
-        impl sealed::Sealed for $t {}
-        impl Integer for $t {
-            fn to_word(self) -> u64 {
-                u64::from(self as $u)
-            }
-            fn from_word(word: u64) -> Self {
-                word as $t
-            }
-            const MASK: u64 = <$u>::MAX as u64;
-            fn add(self, other: Self) -> Self {
-                self.wrapping_add(other)
-            }
-        }
-    )*};
-}
-integers!(u8 as u8, u16 as u16, u32 as u32, u64 as u64, i8 as u8, i16 as u16, i32 as u32, i64 as u64);
-
-impl<K, V: Integer, KC: Codec<K>> Dict<K, V, KC, Auto>
-where
-    Auto: Codec<V>,
-{
-    /// Adds `number` to the value of `key`, wrapping, as one step; a missing value counts as 0. Returns the value before.
-    ///
-    /// # Examples
-    /// ```
-    /// let hits = commons::Manager::new()?.dict::<String, u64>()?;
-    /// assert_eq!(hits.fetch_add("/", 1)?, 0);
-    /// assert_eq!(hits.fetch_add("/", 1)?, 1);
-    /// # Ok::<(), commons::Error>(())
-    /// ```
-    pub fn fetch_add<Q: ?Sized>(&self, key: &Q, number: V) -> Result<V>
-    where
-        K: Borrow<Q>,
-        KC: Encode<Q>,
-    {
-        if matches!(Self::shape(), Shape::Boxed) {
-            let mut before = V::from_word(0);
-            self.update(key, |old| {
-                before = old.unwrap_or(V::from_word(0));
-                Some(before.add(number))
-            })?;
-            return Ok(before);
-        }
-        self.with_key(key, |segment, hash, key| {
-            let mut old = ValueCopy::default();
-            let put = recovery::run(segment, |me| self.table.add(me, hash, key, number.to_word(), V::MASK, &mut old))?;
-            let put = self.after(segment, put)?;
-            let word = old.bytes().try_into().map(u64::from_le_bytes);
-            Ok(V::from_word(if put.existed { word.map_err(|_| Error::corrupted("a counter"))? } else { 0 }))
-        })
-    }
-}
-
-/// Iterator over the entries of a [`Dict`]; see [`Dict::iter`].
-pub struct Iter<K, V, KC = Auto, VC = Auto> {
-    dict: Dict<K, V, KC, VC>,
-    cursor: Cursor,
-    pairs: Vec<Pair>,
-}
-
-impl<K, V, KC: Codec<K>, VC: Codec<V>> Iterator for Iter<K, V, KC, VC> {
-    type Item = Result<(K, V)>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            if let Some(pair) = self.pairs.pop() {
-                match Dict::<K, V, KC, VC>::decode_pair(&pair) {
-                    // Its object went with it since it was copied: the entry is there no more.
-                    Err(e) if e.kind() == ErrorKind::Stale => continue,
-                    decoded => return Some(decoded),
-                }
-            }
-            if self.cursor.is_done() {
-                return None;
-            }
-            let next = self.dict.segment().and_then(|segment| {
-                names::recovery_free(self.dict.table.next_pairs(segment, &mut self.cursor, &mut self.pairs))
-            });
-            if let Err(error) = next {
-                self.cursor = Cursor::finished();
-                return Some(Err(error));
-            }
-        }
-    }
-}
-
-/// How often an operation has begun again because somebody else was quicker.
-#[derive(Default)]
-pub(crate) struct Tries(u32);
-
-impl Tries {
-    /// Far beyond what contention does, and short of forever: a corrupted entry loses every time.
-    const MOST: u32 = 1 << 20;
-
-    #[inline]
-    pub(crate) fn another(&mut self) -> Result<()> {
-        self.0 += 1;
-        if self.0 <= Self::MOST {
-            return Ok(());
-        }
-        Err(Error::new(ErrorKind::Contended, "an entry that changes all the time"))
-    }
-}
-
-/// Repeats a read whose value held a handle of an object that went before the value was decoded: by then the entry has
-/// been replaced or removed as well.
-pub(crate) fn fresh<R>(mut read: impl FnMut() -> Result<R, Stop>) -> Result<R> {
-    const TRIES: u32 = 16;
-    let mut result = names::recovery_free(read());
-    for _ in 0..TRIES {
-        match &result {
-            Err(e) if e.kind() == ErrorKind::Stale => result = names::recovery_free(read()),
-            _ => break,
-        }
-    }
-    result
 }
 
 /// `bytes`, padded with zeros to whole words if entries are stored in place.
