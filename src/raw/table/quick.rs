@@ -104,6 +104,7 @@ impl Table {
 
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn put_boxed(&self, me: &Me<'_>, hash: u64, key: &[u8], value: &[u8]) -> Option<Quick> {
+        self.foresee(me.segment, hash);
         let block = me.alloc(Entry::size(key.len(), value.len(), 0).ok()?, Field::Alloc).ok()?;
         let put = self.put_block(me, hash, key, value, block);
         // Unlinked, or not published.
@@ -115,6 +116,18 @@ impl Table {
         }
         me.intent.set(Field::Op, 0);
         put
+    }
+
+    /// Has the entry fetched that a boxed key most probably has: it comes while the new one is made. Nothing is relied upon.
+    #[inline(always)]
+    fn foresee(&self, segment: &Segment, hash: u64) -> Option<()> {
+        let geometry = const { &Geometry::of(Shape::Boxed) };
+        let space = segment.space();
+        let root = space.glance(self.root, root::WORDS)?;
+        let bucket = Bucket::glance(space, geometry, place_of(root, geometry, Size::read(root).index(hash))?)?;
+        let cell = bucket.live().candidates(hash).next()?;
+        space.prefetch(block_of(bucket.cell(cell)[0].load(Ordering::Relaxed)), 1);
+        Some(())
     }
 
     #[cfg_attr(not(debug_assertions), inline(always))]
