@@ -336,7 +336,8 @@ impl<T, C: Codec<T>> Queue<T, C> {
             let _ = SCRATCH.try_with(|scratch| scratch.set(out));
         }
         if !kept.is_empty() {
-            self.let_go(segment, kept)?;
+            // Failing, the segment is beyond repair, or not ours any more; the item has been taken all the same.
+            let _ = self.let_go(segment, kept);
         }
         item
     }

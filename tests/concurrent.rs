@@ -456,3 +456,57 @@ fn a_dead_holder_is_told_once() {
     assert!(!lock.lock().unwrap().is_recovered());
     manager.check().unwrap();
 }
+
+/// Collecting is no error, and loses nothing, while others destroy containers and take items that hold handles.
+#[test]
+fn collecting_beside_destruction() {
+    let manager = Manager::builder().capacity(256 << 20).anonymous().unwrap();
+    let queue = manager.queue::<(Dict<u64, u64>, String)>(4).unwrap();
+    let end = Instant::now() + Duration::from_secs(2);
+    let (mut collections, mut taken) = (0, 0u64);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                // Large enough for its destruction to meet a collector in the middle of it.
+                let part = manager.dict::<u64, u64>().unwrap();
+                while Instant::now() < end {
+                    let container = manager.dict::<u64, Dict<u64, u64>>().unwrap();
+                    (0..300).for_each(|n| assert!(container.insert(&n, &part).unwrap()));
+                }
+            });
+        }
+        let puts = scope.spawn(|| {
+            let mut puts = 0u64;
+            while Instant::now() < end {
+                let dict = manager.dict().unwrap();
+                dict.insert(&1, &puts).unwrap();
+                // Of changing lengths, so that freed blocks are read as what they are not.
+                puts += u64::from(queue.try_put(&(dict, "x".repeat(puts as usize % 700))).unwrap() == Put::Done);
+            }
+            puts
+        });
+        scope.spawn(|| {
+            while Instant::now() < end {
+                manager.collect().unwrap();
+                collections += 1;
+            }
+        });
+        let mut next = || match queue.try_get().unwrap() {
+            Some((dict, _)) => {
+                assert_eq!(dict.get(&1).unwrap(), Some(taken));
+                taken += 1;
+                true
+            }
+            None => false,
+        };
+        while Instant::now() < end {
+            next();
+        }
+        let puts = puts.join().unwrap();
+        while next() {}
+        assert_eq!(puts, taken);
+    });
+    println!("{collections} collections, {taken} items");
+    manager.collect().unwrap();
+    manager.check().unwrap();
+}

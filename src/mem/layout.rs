@@ -211,7 +211,7 @@ pub const INITIAL_COMMIT: u64 = 16 * PAGE;
 /// The least capacity: the fixed tables and room for a few small objects.
 pub const MIN_CAPACITY: u64 = INITIAL_COMMIT;
 /// The greatest capacity: half of the address space that a process has, and less than the 48 bits of a stored offset.
-pub const MAX_CAPACITY: u64 = 1 << 46;
+pub const MAX_CAPACITY: u64 = 1 << 42;
 
 /// The version and every size that two builds must agree on.
 pub const FINGERPRINT: u64 = {

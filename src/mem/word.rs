@@ -374,7 +374,7 @@ impl Space {
         for line in 0..lines {
             let address = self.base.as_ptr().wrapping_byte_add(off.wrapping_add(line * 64) as usize);
             // SAFETY: as for `prefetch`; a processor that does not know the instruction takes it for one that does nothing.
-            unsafe { std::arch::asm!("prefetchw [{}]", in(reg) address, options(nostack, preserves_flags, readonly)) };
+            unsafe { std::arch::asm!("prefetchw [{}]", in(reg) address, options(nostack, readonly)) };
         }
         #[cfg(not(all(target_arch = "x86_64", not(any(loom, miri)))))]
         let _ = (off, lines);

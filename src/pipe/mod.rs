@@ -159,11 +159,8 @@ impl<T, C: Codec<T>> Connection<T, C> {
 
     #[inline(always)]
     fn segment(&self) -> Result<&Segment> {
-        // The pipe is held last, in a forked child too: where it is held, so is the end.
-        if !self.core.is_of_this_process() {
-            self.handle.hold.segment()?;
-        }
-        let segment = self.core.segment()?;
+        let segment = self.handle.hold.segment()?;
+        self.core.segment()?; // in a forked child, where the end is held by now
         match self.pipe.is_closed(segment)? {
             false => Ok(segment),
             true => Err(closed()),

@@ -154,10 +154,18 @@ fn mark(segment: &Segment) -> Result<()> {
         }
         rescue(segment, id)?;
         if status.flags & BEARS != 0 {
-            recovery::visit_handles(segment, entry, &mut |word| {
+            let root = entry.root();
+            let visited = recovery::visit_handles(segment, entry, &mut |word| {
                 pending.push(ObjectId::unpack(word));
                 Ok(())
-            })?;
+            });
+            if let Err(error) = visited {
+                // Unless its last holder has let go of it meanwhile: then it is being taken to pieces.
+                let now = entry.status()?;
+                if entry.id(now) == id && recovery::is_present(now.state) && entry.root() == root {
+                    return Err(error);
+                }
+            }
         }
     }
     Ok(())

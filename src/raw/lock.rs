@@ -24,6 +24,8 @@ pub(super) const WAITERS: u64 = 1 << 16;
 const UNUSED: u64 = 0x7fff << 17;
 const PROCESS_SHIFT: u32 = 32;
 const INCARNATION_SHIFT: u32 = 40;
+/// Uses of a process record that are soon to come.
+const AHEAD: u32 = 1 << 16;
 
 /// How a wait for a lock ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -207,10 +209,10 @@ pub fn check(segment: &Segment, word: &Word) -> Result<()> {
     if word == 0 {
         return Ok(());
     }
-    let incarnation = segment.incarnation(process_of(word))?;
-    let is_past = incarnation.wrapping_sub((word >> INCARNATION_SHIFT) as u32) & 0xff_ffff < 1 << 23;
+    // Incarnations count modulo 2^24, and the dead hold a lock for ever: only one that is about to come cannot be meant.
+    let ahead = ((word >> INCARNATION_SHIFT) as u32).wrapping_sub(segment.incarnation(process_of(word))?) & 0xff_ffff;
     let owner = word & OWNER;
-    match is_past && owner != 0 && owner <= segment.slots_used().into() && word & UNUSED == 0 {
+    match !(1..AHEAD).contains(&ahead) && owner != 0 && owner <= segment.slots_used().into() && word & UNUSED == 0 {
         true => Ok(()),
         false => Err(Error::corrupted("the holder of a lock")),
     }

@@ -76,7 +76,7 @@ const ALLOWED: &[(&str, &str, &str)] = &[
     ("raw/agenda/put.rs", "me.intent.set(Field::Alloc, 0);", "a queue that filled up while the item was made"),
     ("raw/agenda/put.rs", "me.intent.set(Field::Op, 0);", "the same"),
     ("raw/lock.rs", "seen | WAITERS, Ordering::Relaxed); // timed out", "woken, overtaken, and out of time"),
-    ("raw/ring/quick.rs", "me.intent.set(Field::Op, 0); // lost", "somebody claims the slot right behind our look"),
+    ("raw/ring/quick.rs", "me.intent.set(Field::Op, 0); // lost", "somebody else claims the slot right then"),
     (
         "raw/table/quick.rs",
         "me.intent.set(Field::Op, 0); // lost",

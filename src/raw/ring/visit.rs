@@ -17,7 +17,10 @@ use super::shape::Shape;
 use super::slot::{BOXED, Seen, State};
 use super::true_tail;
 use crate::error::{Error, ErrorKind, Result};
-use crate::mem::{Segment, Word};
+use crate::mem::{Segment, Word, fence};
+
+/// Looks at a slot before giving up: an item is claimed once, and once more after each death of its consumer.
+const TRIES: u32 = 1 << 16;
 
 /// Shows `f` every word that refers to a block of the ring at `root`, with the block; not the word that refers to
 /// `root`. `f` may put 0 into the word.
@@ -53,18 +56,33 @@ pub fn visit(segment: &Segment, root: u64, f: &mut dyn FnMut(&Word, u64) -> Resu
 pub fn visit_handles(segment: &Segment, root: u64, f: &mut dyn FnMut(u64) -> Result<()>) -> Result<()> {
     for part in parts(segment, root)? {
         for index in 0..part.slots {
-            if !holds_block(part.slot(index).look()) {
-                continue;
-            }
-            let block = part.payload(index)[0].load(Ordering::Acquire);
-            if block != 0 {
-                for handle in Boxed::read(segment, block)?.handles {
-                    f(handle.load(Ordering::Relaxed))?;
-                }
-            }
+            handles_in(segment, &part, index)?.into_iter().try_for_each(&mut *f)?;
         }
     }
     Ok(())
+}
+
+/// The handles of the item in a slot, which may be taken meanwhile: then they are the taker's to hold.
+fn handles_in(segment: &Segment, part: &Part<'_>, index: u32) -> Result<Vec<u64>> {
+    let slot = part.slot(index);
+    for _ in 0..TRIES {
+        let seen = slot.look();
+        if !holds_block(seen) {
+            return Ok(Vec::new());
+        }
+        let block = part.payload(index)[0].load(Ordering::Acquire);
+        let read = match block {
+            0 => Ok(Vec::new()),
+            _ => Boxed::read(segment, block)
+                .map(|boxed| boxed.handles.iter().map(|handle| handle.load(Ordering::Relaxed)).collect()),
+        };
+        // Pairs with the fence behind the taking of a block: who read a new word of it sees that the slot has changed.
+        fence(Ordering::Acquire);
+        if slot.look() == seen {
+            return read;
+        }
+    }
+    Err(Error::new(ErrorKind::Contended, "reading a slot that never rests"))
 }
 
 fn parts(segment: &Segment, root: u64) -> Result<Vec<Part<'_>>> {

@@ -363,7 +363,7 @@ pub fn check(segment: &Segment, root: u64) -> Result<()> {
         return Err(Error::corrupted("the state of a barrier"));
     }
     // Of an action, all parties are there until it has run.
-    if phase == ACTION && !barrier.is_full(epoch) {
+    if phase == ACTION && !barrier.is_full(epoch) && barrier.state().load(Acquire) == state {
         return Err(Error::corrupted("the action of a barrier that not all have come to"));
     }
     let mut names = std::collections::HashSet::new();

@@ -350,8 +350,11 @@ pub fn check(segment: &Segment, root: u64) -> Result<()> {
         if seen == 0 {
             continue;
         }
-        thread::check_name(segment, seen & GENERATION | (slot as u64 + 1), "a place of a condition")?;
-        if !matches!(seen & STATE, WAITING | NOTIFIED) || seen & STATE == WAITING && !tickets.insert(ticket_of(seen)) {
+        let name = seen & GENERATION | (slot as u64 + 1);
+        thread::check_name(segment, name, "a place of a condition")?;
+        // Of the dead a place stays, and tickets begin anew some time.
+        let waits = seen & STATE == WAITING && matches!(thread::is_gone(segment, name), Ok(false));
+        if !matches!(seen & STATE, WAITING | NOTIFIED) || waits && !tickets.insert(ticket_of(seen)) {
             return Err(Error::corrupted("a place of a condition"));
         }
     }

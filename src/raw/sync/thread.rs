@@ -12,6 +12,8 @@ const OWNER: u64 = 0xffff;
 /// The bits of a word that name a thread.
 pub const NAME: u64 = 0xffff_ffff << GENERATION_SHIFT | OWNER;
 const GENERATION_SHIFT: u32 = 32;
+/// Uses of a slot that are soon to come.
+const AHEAD: u32 = 1 << 24;
 
 /// Who knows which threads there are: a segment, or a stand-in under loom, where there are no segments.
 pub trait Threads {
@@ -90,8 +92,9 @@ pub fn check_name(segment: &Segment, word: u64, rule: &'static str) -> Result<()
         0 => word & NAME == 0,
         _ if slot_of(word) >= segment.slots_used().into() => false,
         _ => {
+            // Generations count modulo 2^32, and names stay: only one that is about to come cannot be meant.
             let now = segment.slot_state(slot_of(word) as u16)?.generation;
-            now.wrapping_sub((word >> GENERATION_SHIFT) as u32) < 1 << 31 // not of a use that is yet to come
+            !(1..AHEAD).contains(&((word >> GENERATION_SHIFT) as u32).wrapping_sub(now))
         }
     };
     if is_whole { Ok(()) } else { Err(Error::corrupted(rule)) }

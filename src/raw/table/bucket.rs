@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 use smallvec::SmallVec;
 
 use super::{MAX_CHAIN, Shape};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
+use crate::mem::layout::MAX_CAPACITY;
 use crate::mem::{Segment, Space, Word};
 
 /// Word that links an overflow bucket, and in a primary bucket is the sequence of its chain: `sequence:28 | link:36`, the
@@ -18,8 +19,9 @@ const CELLS: usize = 2;
 /// Bits of a link.
 pub const LINK_BITS: u32 = 36;
 const LINK: u64 = (1 << LINK_BITS) - 1;
-/// What every offset of a bucket is a multiple of.
-const LINK_UNIT: u64 = 16;
+/// What every offset of a bucket is a multiple of: blocks of whole lines begin at one.
+const LINK_UNIT: u64 = 64;
+const _: () = assert!(MAX_CAPACITY <= LINK_UNIT << LINK_BITS, "a link reaches every bucket");
 
 /// What says in a byte of the live word that its cell is live.
 const LIVE_BIT: u64 = 0x80;
@@ -278,15 +280,15 @@ impl<'a> Bucket<'a> {
     /// Links the bucket at `off`, or none if that is 0. The caller holds the latch of the chain, or nobody knows it.
     ///
     /// # Errors
-    /// `TooLarge` if no link reaches that far.
+    /// `Corrupted` for what is no bucket's offset.
     #[inline]
     #[cfg_attr(debug_assertions, track_caller)]
     pub fn set_link(&self, off: u64) -> Result<()> {
         if off / LINK_UNIT > LINK || !off.is_multiple_of(LINK_UNIT) {
-            return Err(Error::new(ErrorKind::TooLarge, "a bucket beyond the first tebibyte of a segment"));
+            return Err(Error::corrupted("the offset of a bucket"));
         }
         let sequence = self.head().load(Ordering::Relaxed) & !LINK;
-        self.head().store(sequence | off / LINK_UNIT, Ordering::Release);
+        self.head().store(sequence | (off / LINK_UNIT), Ordering::Release);
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! The sequence of a bucket's chain: what optimistic readers read before and after (a seqlock, Boehm 2012).
 //!
-//! The upper bits of a word of the primary bucket, which only rise; the lower ones are its link. Whoever holds the latch raises it behind a store that takes something
+//! The upper 28 bits of a word of the primary bucket, which count on, and begin anew at the end; the lower ones are its link. (A
+//! reader would have to be stopped in the middle of a look for exactly a multiple of 2^28 raises of one bucket to be deceived.) Whoever holds the latch raises it behind a store that takes something
 //! away from readers (a cell, a block, an overflow bucket) and before what was taken away is used again. What only adds
 //! something, or exchanges one word for another, leaves it alone: a reader sees the state before or the state after.
 

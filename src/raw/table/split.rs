@@ -36,7 +36,7 @@ use crate::raw::wait::check_owner;
 type Moving<'a> = SmallVec<[(&'a [Word], u64); 16]>;
 
 /// Below so many buckets the parts of the count differ too much to stand for the whole.
-const SMALL: u64 = 1024;
+const SMALL: u64 = 1 << 16;
 
 impl Table {
     /// After an insertion that found its part of the table crowded: grows by a bucket.
