@@ -39,15 +39,15 @@ impl Manager {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ObjectKind {
-    /// A [`Dict`].
+    /// A [`Dict`](crate::Dict).
     Dict,
-    /// A [`Queue`].
+    /// A [`Queue`](crate::Queue).
     Queue,
-    /// A [`Lock`].
+    /// A [`Lock`](crate::Lock).
     Lock,
     /// What a worker of a [`Pool`](crate::Pool) says about itself.
     Board,
-    /// One end of a pipe: a [`Connection`].
+    /// One end of a pipe: a [`Connection`](crate::Connection).
     Connection,
     /// What is between the ends of a pipe.
     Pipe,
@@ -67,21 +67,21 @@ pub enum ObjectKind {
     Once,
     /// A type of the user's own, made by [`shared!`](crate::shared!).
     Record,
-    /// A [`Set`].
+    /// A [`Set`](crate::Set).
     Set,
-    /// A [`Namespace`].
+    /// A [`Namespace`](crate::Namespace).
     Namespace,
-    /// A [`Value`].
+    /// A [`Value`](crate::Value).
     Value,
-    /// A [`List`].
+    /// A [`List`](crate::List).
     List,
-    /// An [`Array`].
+    /// An [`Array`](crate::Array).
     Array,
-    /// A [`Block`].
+    /// A [`Block`](crate::Block).
     Block,
-    /// A [`PriorityQueue`].
+    /// A [`PriorityQueue`](crate::PriorityQueue).
     PriorityQueue,
-    /// A [`JoinableQueue`].
+    /// A [`JoinableQueue`](crate::JoinableQueue).
     JoinableQueue,
 }
 
