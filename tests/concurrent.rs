@@ -457,9 +457,11 @@ fn a_dead_holder_is_told_once() {
     manager.check().unwrap();
 }
 
-/// Collecting is no error, and loses nothing, while others destroy containers and take items that hold handles.
+/// Collecting is no error, and loses nothing, while others destroy containers, take items and replace values that hold
+/// handles.
 #[test]
 fn collecting_beside_destruction() {
+    let part = |manager: &Manager| manager.dict::<u64, u64>().unwrap();
     let manager = Manager::builder().capacity(256 << 20).anonymous().unwrap();
     let queue = manager.queue::<(Dict<u64, u64>, String)>(4).unwrap();
     let end = Instant::now() + Duration::from_secs(2);
@@ -468,7 +470,7 @@ fn collecting_beside_destruction() {
         for _ in 0..2 {
             scope.spawn(|| {
                 // Large enough for its destruction to meet a collector in the middle of it.
-                let part = manager.dict::<u64, u64>().unwrap();
+                let part = part(&manager);
                 while Instant::now() < end {
                     let container = manager.dict::<u64, Dict<u64, u64>>().unwrap();
                     (0..300).for_each(|n| assert!(container.insert(&n, &part).unwrap()));
@@ -489,6 +491,15 @@ fn collecting_beside_destruction() {
             while Instant::now() < end {
                 manager.collect().unwrap();
                 collections += 1;
+            }
+        });
+        scope.spawn(|| {
+            let lock = manager.lock((part(&manager), String::new())).unwrap();
+            for round in 0.. {
+                if Instant::now() >= end {
+                    break;
+                }
+                lock.lock().unwrap().into_guard().set(&(part(&manager), "y".repeat(round % 900))).unwrap();
             }
         });
         let mut next = || match queue.try_get().unwrap() {

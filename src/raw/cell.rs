@@ -13,12 +13,14 @@ use std::sync::atomic::Ordering;
 
 use super::table::words_for;
 use crate::error::{Error, ErrorKind, Result};
-use crate::mem::{Field, Intent, Me, Op, OpKind, Segment, Word, load_words, store_bytes};
+use crate::mem::{Field, Intent, Me, Op, OpKind, Segment, Word, fence, load_words, store_bytes};
 
 const LOCK: usize = 0;
 const VALUE: usize = 1;
 /// Words of a cell.
 pub const WORDS: usize = 2;
+/// Looks at a value that is replaced again and again, before giving up.
+const TRIES: u32 = 1000;
 
 /// Builds an unlocked lock around a value and stores its root in `root_ref`. `more` words of zeros follow the cell's own:
 /// the lock's kind knows what for.
@@ -143,13 +145,27 @@ pub fn visit(segment: &Segment, root: u64, f: &mut dyn FnMut(&Word, u64) -> Resu
     }
 }
 
-/// See `recovery::visit_handles`.
+/// See `recovery::visit_handles`. Who holds the lock may replace the value meanwhile: then its handles are not there
+/// throughout, and what was read of them means nothing.
 pub fn visit_handles(segment: &Segment, root: u64, f: &mut dyn FnMut(u64) -> Result<()>) -> Result<()> {
-    let block = segment.words(root, WORDS)?[VALUE].load(Ordering::Acquire);
-    if block == 0 {
-        return Ok(());
+    let word = &segment.words(root, WORDS)?[VALUE];
+    let mut error = Error::new(ErrorKind::Contended, "reading a value that never rests");
+    for _ in 0..TRIES {
+        let block = word.load(Ordering::Acquire);
+        if block == 0 {
+            return Ok(());
+        }
+        let read = parts(segment, block)
+            .map(|(handles, ..)| handles.iter().map(|handle| handle.load(Ordering::Relaxed)).collect::<Vec<_>>());
+        // Pairs with the fence behind the taking of a block: who read a new word of it sees that the value has changed.
+        fence(Ordering::Acquire);
+        match read {
+            _ if word.load(Ordering::Relaxed) != block => {}
+            Ok(handles) => return handles.into_iter().try_for_each(f),
+            Err(e) => error = e, // or else the block was away, and has come back
+        }
     }
-    parts(segment, block)?.0.iter().try_for_each(|word| f(word.load(Ordering::Acquire)))
+    Err(error)
 }
 
 /// Checks a cell at rest: its value is whole.
