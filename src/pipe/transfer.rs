@@ -57,7 +57,8 @@ impl<T, C: Codec<T>> Connection<T, C> {
         }
     }
 
-    /// Takes a message, waiting for one as long as it takes.
+    /// Takes a message, waiting for one as long as it takes. (Not by way of [`pop_until`](Self::pop_until): a large message that
+    /// goes through an `Option` is moved once more.)
     #[inline(always)]
     pub(super) fn pop_endless<S: Sink>(&self, mut sink: S) -> Result<S::Message> {
         let (segment, ring) = (self.segment()?, self.incoming()?);

@@ -25,6 +25,8 @@ pub mod names;
 pub mod object;
 pub mod pipe;
 pub mod recovery;
+#[cfg(test)]
+mod recovery_tests;
 pub mod ring;
 pub mod session;
 pub mod slot;

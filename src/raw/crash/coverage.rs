@@ -35,7 +35,7 @@ const ALLOWED: &[(&str, &str, &str)] = &[
     (
         "mem/members/claim.rs",
         "words, failures",
-        "a recovery that fails: `hostile` finds out what no recovery can put right",
+        "a recovery that fails, as real code does only on corrupted bytes: `recovery_tests`",
     ),
     ("mem/members/inherit.rs", "words[0].cas", "a segment full of the dead: `full_of_the_dead` in `tests/segments.rs`"),
     (
